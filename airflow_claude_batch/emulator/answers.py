@@ -1,0 +1,152 @@
+"""What the emulated model says: the same answer for the same custom_id and params.
+
+Prose quotes the beginning of the last user message, so that a join by the wrong custom_id shows. With
+``output_config.format`` the text is JSON that satisfies the schema.
+"""
+
+from __future__ import annotations
+
+import random
+import zlib
+from typing import Any, NamedTuple
+
+import msgspec
+
+from airflow_claude_batch.emulator.models import Model
+from airflow_claude_batch.emulator.schema import SchemaWriter
+from airflow_claude_batch.emulator.settings import Settings
+from airflow_claude_batch.emulator.usage import CHARS_PER_TOKEN, CacheUse, input_tokens, text_tokens
+
+_SENTENCES = [
+    "Usage grew steadily over the period, with the strongest days in the middle of the week.",
+    "Most of the activity came from a small group of regular members.",
+    "Two integrations were added, and both have been in daily use since.",
+    "Support requests stayed low and were answered within a day.",
+    "The number of exports doubled, mainly because of the new monthly report.",
+    "One dashboard accounts for about a third of all views.",
+    "There is room to grow: several invited members have not signed in yet.",
+    "Storage is well within the plan, and no limit was reached.",
+    "Compared with the period before, sessions were shorter but more frequent.",
+    "A short training on filters would probably save the team some time.",
+    "No unusual sign-ins were seen.",
+    "The plan fits the present use; a change is not needed this quarter.",
+    "Errors were rare and all of them were resolved without help.",
+    "The next review should look at the automated jobs, which run more often than needed.",
+]
+_QUOTE_CHARS = 80
+_SHORTEST_CHARS, _LONGEST_CHARS = 250, 900
+_REFUSAL_TOKENS = 5
+
+
+def _filler() -> str:
+    chooser = random.Random(14)
+    return " ".join(chooser.choice(_SENTENCES) for _ in range(600))
+
+
+_FILLER = _filler()
+_STARTS = [0, *(i + 2 for i in range(len(_FILLER) // 2) if _FILLER.startswith(". ", i))]
+
+
+class Answer(NamedTuple):
+    """Text, why it ended, and its length in tokens."""
+
+    text: str
+    stop_reason: str
+    output_tokens: int
+
+
+def answer(custom_id: str, params: dict[str, Any], seed: int, settings: Settings, *, cut: bool = False) -> Answer:
+    """The answer to one request; ``cut`` ends it at ``max_tokens`` however long that is."""
+    size = settings.answer_bytes_by_id.get(custom_id)
+    if size is not None:
+        text = filler(size, seed)
+        return Answer(text, "end_turn", text_tokens(len(text)))
+    output_format = (params.get("output_config") or {}).get("format")
+    if output_format:
+        text = msgspec.json.encode(SchemaWriter(output_format["schema"], seed).value()).decode()
+    elif settings.answer_bytes is not None:
+        text = filler(settings.answer_bytes, seed)
+    else:
+        text = _prose(custom_id, params, seed)
+    max_tokens: int = params["max_tokens"]
+    if cut:
+        return Answer(text[: min(len(text) // 2, max_tokens * CHARS_PER_TOKEN)], "max_tokens", max_tokens)
+    tokens = max(1, text_tokens(len(text)))
+    if tokens > max_tokens:
+        return Answer(text[: max_tokens * CHARS_PER_TOKEN], "max_tokens", max_tokens)
+    return Answer(text, "end_turn", tokens)
+
+
+def filler(size: int, seed: int) -> str:
+    """Plausible ASCII prose of exactly ``size`` bytes."""
+    start = _STARTS[seed % len(_STARTS)]
+    text = _FILLER[start : start + size]
+    while len(text) < size:
+        text += " " + _FILLER[: size - len(text) - 1]
+    return text
+
+
+def _prose(custom_id: str, params: dict[str, Any], seed: int) -> str:
+    length = _SHORTEST_CHARS + seed % (_LONGEST_CHARS - _SHORTEST_CHARS)
+    start = _STARTS[seed % len(_STARTS)]
+    end = _FILLER.find(". ", start + length) + 1
+    return f"On “{_quote(params)}” ({custom_id}): {_FILLER[start:end]}"
+
+
+def _quote(params: dict[str, Any]) -> str:
+    content = params["messages"][-1]["content"]
+    if not isinstance(content, str):
+        texts = [block["text"] for block in content if block.get("type") == "text"]
+        content = texts[-1] if texts else f"the {content[0]['type']}"
+    return " ".join(content[: 2 * _QUOTE_CHARS].split())[:_QUOTE_CHARS]
+
+
+def seed_of(custom_id: str, raw_params: Any) -> int:
+    """The number that decides an answer: a checksum over custom_id and params."""
+    return zlib.crc32(raw_params, zlib.crc32(custom_id.encode()))
+
+
+def message(
+    custom_id: str,
+    params: dict[str, Any],
+    model: Model,
+    seed: int,
+    settings: Settings,
+    cache: CacheUse,
+    *,
+    service_tier: str = "batch",
+    refused: bool = False,
+    cut: bool = False,
+) -> dict[str, Any]:
+    """A whole ``Message`` object with its usage."""
+    reply = Answer("", "refusal", _REFUSAL_TOKENS) if refused else answer(custom_id, params, seed, settings, cut=cut)
+    details = {"type": "refusal", "category": "general_harms", "explanation": None} if refused else None
+    return {
+        "id": f"msg_01{seed:08x}{zlib.adler32(custom_id.encode()):08x}",
+        "type": "message",
+        "role": "assistant",
+        "model": model.id,
+        "content": [] if refused else [{"type": "text", "text": reply.text, "citations": None}],
+        "stop_reason": reply.stop_reason,
+        "stop_sequence": None,
+        "stop_details": details,
+        "container": None,
+        "usage": _usage(params, reply, cache, service_tier),
+    }
+
+
+def _usage(params: dict[str, Any], reply: Answer, cache: CacheUse, service_tier: str) -> dict[str, Any]:
+    searches = any(str(tool.get("type", "")).startswith("web_search") for tool in params.get("tools") or ())
+    return {
+        "input_tokens": input_tokens(params) - cache.cached,
+        "output_tokens": reply.output_tokens,
+        "cache_creation_input_tokens": cache.write_5m + cache.write_1h,
+        "cache_read_input_tokens": cache.read,
+        "cache_creation": {
+            "ephemeral_5m_input_tokens": cache.write_5m,
+            "ephemeral_1h_input_tokens": cache.write_1h,
+        },
+        "server_tool_use": {"web_search_requests": 1, "web_fetch_requests": 0} if searches else None,
+        "service_tier": service_tier,
+        "inference_geo": params.get("inference_geo") or "global",
+    }

@@ -1,0 +1,25 @@
+"""Everything that one running emulator holds."""
+
+from __future__ import annotations
+
+from airflow_claude_batch.emulator.clock import Clock
+from airflow_claude_batch.emulator.faults import Faults
+from airflow_claude_batch.emulator.journal import Journal
+from airflow_claude_batch.emulator.settings import Settings
+from airflow_claude_batch.emulator.store import Store
+
+
+class Emulation:
+    """Store, journal and fault rules of one emulator, and the settings that it started with."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._initial = settings
+        self.faults = Faults()
+        self.journal = Journal()
+        self.store = Store(Clock(), settings)
+
+    async def reset(self) -> None:
+        """Forget batches, journal, faults, changed settings and advanced time."""
+        self.faults.remove()
+        self.journal.clear()
+        await self.store.clear(self._initial)
