@@ -1,0 +1,51 @@
+# Needs python3 (3.11 or newer, with venv) and make; everything else goes into .venv.
+#
+#   make demo            run dags/nightly_report.py on real Airflow against the local API emulator
+#   make demo LIVE=1     the same against the real API, 5 accounts (needs ANTHROPIC_API_KEY; costs cents)
+#   make demo DAG=name   another DAG of dags/
+#   make ui              the same Airflow, staying up for a browser until Ctrl-C
+#   make test            all tests; make test ARGS='-k ledger' for some
+#   make lint, format    ruff, mypy; what is fixable, fixed
+#   make clean           remove .venv, .demo and caches
+
+PYTHON ?= python3
+DAG ?= nightly_report
+LIVE ?=
+ARGS ?=
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: demo ui test lint format clean
+.DEFAULT_GOAL := demo
+
+demo: $(INSTALLED)
+	@$(BIN)/python -m tests.harness.demo $(DAG) $(if $(LIVE),--live)
+
+ui: $(INSTALLED)
+	@$(BIN)/python -m tests.harness.demo $(DAG) $(if $(LIVE),--live) --stay
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python .ci/no_machine_traces.py
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv .demo .mypy_cache .pytest_cache .ruff_cache build dist
+
+# uv, because pip back-tracks for minutes over Airflow's dependencies and uv resolves them in seconds.
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo 'Python 3.11 or newer is needed: make PYTHON=python3.13 …' >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --group dev --editable '.[emulator,parquet]'
+	@touch $@

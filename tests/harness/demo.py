@@ -1,0 +1,262 @@
+"""`make demo` and `make ui`: one DAG on real Airflow, told as it happens.
+
+Everything runs on this machine: Airflow in `.demo/airflow`, and the emulator in place of Anthropic's API.
+With `--live` it is the real API, the key comes from ANTHROPIC_API_KEY, and the bill is yours: five accounts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import fcntl
+import importlib.util
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.harness.local_airflow import PASSWORD, USERNAME, LocalAirflow, airflow_environment, free_port
+from tests.harness.processes import ManagedProcess, ProcessFailed, WaitTimeout, stop_all, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+REPOSITORY = Path(__file__).parents[2]
+DAGS = REPOSITORY / "dags"
+FOLDER = REPOSITORY / ".demo"
+UI_PORT = 8080
+
+BATCH_SECONDS = 15
+EMULATOR_SETTINGS = {"outcomes": {"errored": {"overloaded_error": 0.015}, "expired": 0.01}}
+
+LIVE_ACCOUNTS = 5
+LIVE_HOURS = 25
+CHARACTERS_PER_TOKEN = 3  # on the safe side: English text has about 4
+
+started = time.monotonic()
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    if arguments.live and not os.environ.get("ANTHROPIC_API_KEY"):
+        print("LIVE=1 uses the real API: set ANTHROPIC_API_KEY.", file=sys.stderr)
+        return 2
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    FOLDER.mkdir(exist_ok=True)
+    with only_one_at_a_time(), contextlib.ExitStack() as stack:
+        try:
+            return demo(arguments, stack)
+        except KeyboardInterrupt:
+            say("stopping", "interrupted")
+            return 130
+        except (ProcessFailed, WaitTimeout) as error:
+            say("failed", str(error))
+            return 1
+        finally:
+            # A second Ctrl-C must not leave processes behind; stopping is bounded.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def demo(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> int:
+    conf = {}
+    if arguments.live:
+        conf = {"accounts": LIVE_ACCOUNTS}
+        say("API", f"Anthropic's own; {live_estimate(arguments.dag)}")
+        connection = {"conn_type": "anthropic", "password": os.environ["ANTHROPIC_API_KEY"]}
+    else:
+        url = start_emulator(stack)
+        say("API", f"emulated at {url}; a batch takes {BATCH_SECONDS} s")
+        connection = {"conn_type": "anthropic", "password": "any-key", "host": url}
+
+    say("Airflow", "starting API server, scheduler, DAG processor and triggerer …")
+    airflow = LocalAirflow(
+        FOLDER / "airflow",
+        dag_folders=[DAGS],
+        connections={"anthropic_default": connection},
+        port=UI_PORT if arguments.stay and free_port(UI_PORT) else 0,
+    )
+    stack.callback(airflow.stop)
+    airflow.start()
+    say("Airflow", f"{airflow.url} (log in as {USERNAME}, password {PASSWORD})")
+
+    airflow.api.wait_for_dag(arguments.dag)
+    run_id = airflow.api.trigger(arguments.dag, conf)
+    say("run", f"{arguments.dag} {run_id}")
+    state = follow(airflow, arguments.dag, run_id, LIVE_HOURS * 3600 if arguments.live else 150)
+    if state == "success":
+        print_results(airflow, arguments.dag, run_id)
+    else:
+        print_failures(airflow, arguments.dag, run_id)
+    if arguments.stay:
+        print(f"\n{airflow.url}/dags/{arguments.dag} — {USERNAME} / {PASSWORD} — Ctrl-C stops it", flush=True)
+        stay(airflow)
+    return 0 if state == "success" else 1
+
+
+def follow(airflow: LocalAirflow, dag_id: str, run_id: str, timeout: float) -> str:
+    """Say each change of a task's state until the run has finished."""
+    said: dict[tuple[str, int], str] = {}
+
+    def say_changes() -> None:
+        instances = airflow.api.task_instances(dag_id, run_id)
+        for instance in sorted(instances, key=lambda one: one["start_date"] or "9"):
+            key, state = (instance["task_id"], instance["map_index"]), instance["state"]
+            if state in {None, "scheduled", "queued", said.get(key)}:
+                continue
+            said[key] = state
+            name = key[0] if key[1] < 0 else f"{key[0]}[{key[1]}]"
+            say(name, state if state != "deferred" else "deferred: " + slots(airflow))
+
+    return airflow.api.wait_for_run(dag_id, run_id, timeout, on_poll=say_changes)
+
+
+def slots(airflow: LocalAirflow) -> str:
+    pool = airflow.api.pool()
+    return f"no worker slot held ({pool['occupied_slots']} of {pool['slots']} occupied)"
+
+
+def print_results(airflow: LocalAirflow, dag_id: str, run_id: str) -> None:
+    for instance in airflow.api.task_instances(dag_id, run_id):
+        summary = airflow.api.xcom(dag_id, run_id, instance["task_id"], map_index=instance["map_index"])
+        if isinstance(summary, dict) and "counts" in summary:
+            print_summary(summary)
+
+
+def print_summary(summary: dict[str, Any]) -> None:
+    counts, usage, cost = summary["counts"], summary["usage"], summary.get("cost") or {}
+    outcomes = [
+        f"{number:,} {outcome}" for outcome, number in counts.items() if outcome != "total" and number
+    ]
+    print(f"\nRequests  {counts['total']:,} in {len(summary['batch_ids'])} batch(es): {', '.join(outcomes)}")
+    if summary["errors"]:
+        print("Errors    " + ", ".join(f"{number:,} {kind}" for kind, number in summary["errors"].items()))
+    cached = usage.get("cache_read_input_tokens") or 0
+    print(
+        f"Tokens    {usage['input_tokens']:,} in, {usage['output_tokens']:,} out"
+        + (f", {cached:,} read from cache" if cached else "")
+    )
+    if cost.get("total_usd") is not None:
+        print(f"Cost      ${cost['total_usd']:.4f}")
+    if not summary.get("summary_path"):
+        return
+    folder = local_path(summary["summary_path"]).parent
+    print(f"Files     {folder.relative_to(REPOSITORY) if folder.is_relative_to(REPOSITORY) else folder}/")
+    for file in sorted(file for file in folder.rglob("*") if file.is_file()):
+        print(f"            {file.relative_to(folder)}  {file.stat().st_size:,} bytes")
+    for part in sorted(folder.glob("succeeded/part-*.jsonl"))[:1]:
+        with part.open() as lines:
+            record = json.loads(next(lines))
+        print(f"An answer ({record['custom_id']}):")
+        for line in record["text"].splitlines()[:4]:
+            print(f"            {line[:150]}")
+
+
+def print_failures(airflow: LocalAirflow, dag_id: str, run_id: str) -> None:
+    for instance in airflow.api.task_instances(dag_id, run_id):
+        if instance["state"] == "failed":
+            task_id, map_index = instance["task_id"], instance["map_index"]
+            log = airflow.api.task_log(dag_id, run_id, task_id, map_index=map_index)
+            print(f"\nTask {task_id} failed; the end of its log:")
+            print("\n".join(f"    {line}" for line in log.splitlines()[-40:]))
+
+
+def stay(airflow: LocalAirflow) -> None:
+    while True:
+        time.sleep(1)
+        airflow.check()
+
+
+def start_emulator(stack: contextlib.ExitStack) -> str:
+    """Start the emulator as a process; returns its URL."""
+    ready_file = FOLDER / "emulator.url"
+    ready_file.unlink(missing_ok=True)
+    settings_file = FOLDER / "emulator-settings.json"
+    settings_file.write_text(json.dumps(EMULATOR_SETTINGS))
+    command = ["-m", "airflow_claude_batch.emulator", "--port", "0", "--duration", str(BATCH_SECONDS)]
+    emulator = ManagedProcess(
+        "emulator",
+        [sys.executable, *command, "--settings", str(settings_file), "--ready-file", str(ready_file)],
+        env=airflow_environment(FOLDER, {}),
+        log_file=FOLDER / "emulator.log",
+    )
+    stack.callback(stop_all, [emulator])
+
+    def url() -> str | None:
+        emulator.check()
+        return ready_file.read_text().strip() if ready_file.exists() else None
+
+    return wait_until(url, 30, "the emulator to be ready")
+
+
+def live_estimate(dag_id: str) -> str:
+    """The most that the live run can cost, in words."""
+    from genai_prices import Usage, calc_price
+
+    if dag_id != "nightly_report":
+        raise SystemExit("LIVE=1 knows what nightly_report costs, and no other DAG.")
+    module = load_dag_file(dag_id)
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    requests = list(module.report_requests({"accounts": LIVE_ACCOUNTS}, today))
+    characters = sum(len(module.SYSTEM) + len(request["prompt"]) for request in requests)
+    usage = Usage(
+        input_tokens=characters // CHARACTERS_PER_TOKEN,
+        output_tokens=len(requests) * module.submit.max_tokens,
+    )
+    price = calc_price(
+        usage, module.submit.model, provider_id="anthropic", price_context={"processing": "batch"}
+    )
+    return f"{len(requests)} requests to {module.submit.model} cost ${price.total_price:.4f} at most"
+
+
+def load_dag_file(dag_id: str) -> Any:
+    spec = importlib.util.spec_from_file_location(dag_id, DAGS / f"{dag_id}.py")
+    if not (spec and spec.loader):
+        raise SystemExit(f"no DAG file dags/{dag_id}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def local_path(uri: str) -> Path:
+    return Path(uri.removeprefix("file://"))
+
+
+@contextlib.contextmanager
+def only_one_at_a_time() -> Iterator[None]:
+    """Two demos in one folder would remove each other's Airflow."""
+    with (FOLDER / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SystemExit("A demo is running already in .demo; stop it first.") from None
+        yield
+
+
+def say(who: str, what: str) -> None:
+    minutes, seconds = divmod(int(time.monotonic() - started), 60)
+    print(f"{minutes:2}:{seconds:02}  {who:12}  {what}", flush=True)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("dag", nargs="?", default="nightly_report", help="a file of dags/, without .py")
+    parser.add_argument("--live", action="store_true", help="use Anthropic's API and ANTHROPIC_API_KEY")
+    parser.add_argument("--stay", action="store_true", help="keep Airflow running until Ctrl-C")
+    arguments = parser.parse_args()
+    if not (DAGS / f"{arguments.dag}.py").exists():
+        known = ", ".join(sorted(file.stem for file in DAGS.glob("*.py")))
+        parser.error(f"no DAG file dags/{arguments.dag}.py; there are: {known}")
+    return arguments
+
+
+if __name__ == "__main__":
+    sys.exit(main())

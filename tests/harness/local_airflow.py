@@ -1,0 +1,287 @@
+"""Real Airflow on this machine: API server, scheduler, DAG processor and triggerer as processes of their own.
+
+SQLite, LocalExecutor, loopback only, everything in one folder. Settings are written to that folder's
+`airflow.cfg`, so `AIRFLOW_HOME=<folder> airflow …` works on it too; connections, which may hold a key, travel
+in the environment and never touch the disk.
+"""
+
+from __future__ import annotations
+
+import configparser
+import contextlib
+import importlib.metadata
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import psutil
+
+from tests.harness.airflow_api import AirflowApi
+from tests.harness.processes import ManagedProcess, stop_all, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+USERNAME = "admin"
+PASSWORD = "admin"
+COMPONENTS = {
+    "api-server": ["api-server"],
+    "scheduler": ["scheduler", "--skip-serve-logs"],
+    "dag-processor": ["dag-processor"],
+    "triggerer": ["triggerer", "--skip-serve-logs"],
+}
+STARTUP_SECONDS = 120
+MIGRATION_SECONDS = 120
+
+
+class LocalAirflow:
+    """One Airflow installation in `home`; use it as a context manager, or call `start` and `stop`.
+
+    Args:
+        home: AIRFLOW_HOME, created anew: whatever is there is removed.
+        dag_folders: directories with DAG files; `home/dags` is always one more, for `write_dag`.
+        connections: Airflow connections by id, in the form of `AIRFLOW_CONN_*` JSON.
+        env: further environment variables for every component.
+        settings: Airflow settings by section, added to the ones below.
+        port: the API server's; 0 takes a free one.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        dag_folders: Sequence[Path] = (),
+        connections: Mapping[str, Mapping[str, Any]] | None = None,
+        env: Mapping[str, str] | None = None,
+        settings: Mapping[str, Mapping[str, str]] | None = None,
+        port: int = 0,
+    ) -> None:
+        self.home = home.absolute()
+        self.dags = self.home / "dags"
+        self.url = f"http://127.0.0.1:{port or free_port()}"
+        self.api = AirflowApi(self.url)
+        self._processes: dict[str, ManagedProcess] = {}
+        self._retired: list[ManagedProcess] = []
+
+        if self.home.exists():
+            shutil.rmtree(self.home)
+        self.dags.mkdir(parents=True)
+        (self.home / "components").mkdir()
+        bundles = [self.dags, *dag_folders]
+        write_settings(self.home, _merged(_settings(self.home, self.url, bundles), settings or {}))
+        (self.home / "simple_auth_manager_passwords.json.generated").write_text(
+            json.dumps({USERNAME: PASSWORD})
+        )
+        self.env = airflow_environment(self.home, connections or {}) | dict(env or {})
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> Self:
+        """Start all components and return when each reports that it is healthy."""
+        create_database(self.home)
+        try:
+            for name in COMPONENTS:
+                self.start_component(name)
+            wait_until(self._is_healthy, STARTUP_SECONDS, "Airflow's components to be healthy")
+            self.api.log_in(USERNAME, PASSWORD)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """End every process that was started here, and everything that those started."""
+        stop_all([*self._processes.values(), *self._retired])
+        self._processes, self._retired = {}, []
+        self.api.close()
+
+    def write_dag(self, name: str, source: str) -> Path:
+        """Put a DAG file into `home/dags`; `api.wait_for_dag` tells when Airflow has seen it."""
+        file = self.dags / f"{name}.py"
+        file.write_text(source)
+        return file
+
+    # Faults: what operators, kernels and out-of-memory killers do to processes
+
+    def component(self, name: str) -> ManagedProcess:
+        """One of `api-server`, `scheduler`, `dag-processor`, `triggerer`."""
+        return self._processes[name]
+
+    def start_component(self, name: str) -> None:
+        if name in self._processes:
+            self._retired.append(self._processes[name])
+        self._processes[name] = ManagedProcess(
+            name,
+            [sys.executable, "-m", "airflow", *COMPONENTS[name]],
+            env=self.env,
+            log_file=self.home / "components" / f"{name}.log",
+        )
+
+    def kill_component(self, name: str) -> None:
+        """SIGKILL, without a chance to clean up; `start_component` brings a new one."""
+        self.component(name).signal(signal.SIGKILL)
+
+    @contextlib.contextmanager
+    def paused(self, name: str) -> Any:
+        """Stop a component's clock (SIGSTOP) for the length of the block."""
+        self.component(name).signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.component(name).signal(signal.SIGCONT)
+
+    def task_process(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> psutil.Process:
+        """The process that runs the task's code now; its parent is the executor's worker that watches it."""
+        ti_id = self.api.task_instance(dag_id, run_id, task_id, map_index)["id"]
+
+        def find() -> psutil.Process | None:
+            for process in self.component("scheduler").members():
+                with contextlib.suppress(psutil.Error):
+                    if f"airflow worker -- {ti_id}" in " ".join(process.cmdline()):
+                        return process
+            return None
+
+        return wait_until(find, 15, f"a process that runs task {task_id} of {dag_id}")
+
+    def kill_task(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> None:
+        """SIGKILL for the task's own process, as the out-of-memory killer sends it."""
+        self.task_process(dag_id, run_id, task_id, map_index).kill()
+
+    def check(self) -> None:
+        """Raise `ProcessFailed` when a component has ended that nobody stopped."""
+        for process in self._processes.values():
+            process.check()
+
+    def _is_healthy(self) -> bool:
+        self.check()
+        health = self.api.health()
+        return bool(health) and all(status == "healthy" for status in health.values())
+
+
+def airflow_environment(home: Path, connections: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """This process's environment for Airflow in `home`, free of settings meant for another Airflow or API."""
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW_", "ANTHROPIC_"))
+    }
+    no_proxy = ",".join(filter(None, [inherited.get("NO_PROXY"), "127.0.0.1", "localhost"]))
+    return inherited | {
+        "AIRFLOW_HOME": str(home),
+        "NO_PROXY": no_proxy,
+        "no_proxy": no_proxy,
+        "PYTHONUNBUFFERED": "1",
+        **{
+            f"AIRFLOW_CONN_{conn_id.upper()}": json.dumps(connection)
+            for conn_id, connection in connections.items()
+        },
+    }
+
+
+def write_settings(home: Path, settings: Mapping[str, Mapping[str, str]]) -> None:
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read_dict(settings)
+    with (home / "airflow.cfg").open("w") as file:
+        parser.write(file)
+
+
+def create_database(home: Path) -> None:
+    """Put a migrated database into `home`, copied from one that is migrated once a virtual environment."""
+    version = importlib.metadata.version("apache-airflow-core")
+    template = Path(sys.prefix) / f"airflow-{version}.db"
+    if not template.exists():
+        with tempfile.TemporaryDirectory() as scratch_name:
+            scratch = Path(scratch_name)
+            write_settings(scratch, {"core": {"load_examples": "False"}, "database": _database(scratch)})
+            subprocess.run(
+                [sys.executable, "-m", "airflow", "db", "migrate"],
+                env=airflow_environment(scratch, {}),
+                stdout=subprocess.DEVNULL,
+                timeout=MIGRATION_SECONDS,
+                check=True,
+            )
+            # The mode is stored in the file: the processes' readers and writers no longer block each other.
+            with contextlib.closing(sqlite3.connect(scratch / "airflow.db")) as database:
+                database.execute("PRAGMA journal_mode=WAL")
+            staged = template.with_suffix(f".{os.getpid()}")
+            shutil.copyfile(scratch / "airflow.db", staged)
+            staged.replace(template)
+    shutil.copyfile(template, home / "airflow.db")
+
+
+def _settings(home: Path, url: str, dag_folders: Sequence[Path]) -> dict[str, dict[str, str]]:
+    port = url.rsplit(":", 1)[1]
+    bundles = [
+        {
+            "name": f"{folder.parent.name}-{folder.name}",
+            "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
+            "kwargs": {"path": str(folder.absolute()), "refresh_interval": 2},
+        }
+        for folder in dag_folders
+    ]
+    return {
+        "core": {
+            "executor": "LocalExecutor",
+            "parallelism": "4",
+            "load_examples": "False",
+            "dags_folder": str(dag_folders[0]),
+            "dags_are_paused_at_creation": "False",
+            "simple_auth_manager_users": f"{USERNAME}:admin",
+            "execution_api_server_url": f"{url}/execution/",
+        },
+        "database": _database(home),
+        "api": {
+            "host": "127.0.0.1",
+            "port": port,
+            "base_url": url,
+            "workers": "1",
+            "secret_key": secrets.token_hex(32),
+        },
+        "api_auth": {"jwt_secret": secrets.token_hex(32)},
+        "dag_processor": {
+            "dag_bundle_config_list": json.dumps(bundles),
+            "refresh_interval": "2",
+            "bundle_refresh_check_interval": "2",
+        },
+        # Only what somebody triggers runs: no nightly run at the moment a DAG file is first seen.
+        "scheduler": {"use_job_schedule": "False"},
+        "logging": {"base_log_folder": str(home / "logs")},
+        # Without it Airflow now and then fails a task whose deferral lasts only seconds.
+        "workers": {"min_heartbeat_interval": "1"},
+        "usage_data_collection": {"enabled": "False"},
+    }
+
+
+def _database(home: Path) -> dict[str, str]:
+    return {"sql_alchemy_conn": f"sqlite:///{home / 'airflow.db'}"}
+
+
+def _merged(
+    base: Mapping[str, Mapping[str, str]], extra: Mapping[str, Mapping[str, str]]
+) -> dict[str, dict[str, str]]:
+    return {
+        section: {**base.get(section, {}), **extra.get(section, {})}
+        for section in [*base, *(extra.keys() - base.keys())]
+    }
+
+
+def free_port(port: int = 0) -> int:
+    """A loopback port that nobody listens on: the given one, or any; 0 when the given one is taken."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return 0
+        return int(probe.getsockname()[1])
