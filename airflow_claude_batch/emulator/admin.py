@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from airflow_claude_batch.emulator.emulation import Emulation
 from airflow_claude_batch.emulator.errors import ApiError
 from airflow_claude_batch.emulator.faults import Rule
 from airflow_claude_batch.emulator.settings import merged
 from airflow_claude_batch.emulator.store import batch_summary
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from starlette.requests import Request
+
+    from airflow_claude_batch.emulator.emulation import Emulation
 
 _IDS_IN_A_PIECE = 5_000
 _MAX_WAIT_SECONDS = 300.0

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import random
 import zlib
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from airflow_claude_batch.emulator.models import Model
 from airflow_claude_batch.emulator.schema import SchemaWriter
-from airflow_claude_batch.emulator.settings import Settings
 from airflow_claude_batch.emulator.usage import CHARS_PER_TOKEN, CacheUse, input_tokens, text_tokens
+
+if TYPE_CHECKING:
+    from airflow_claude_batch.emulator.models import Model
+    from airflow_claude_batch.emulator.settings import Settings
 
 _SENTENCES = [
     "Usage grew steadily over the period, with the strongest days in the middle of the week.",
@@ -55,7 +57,9 @@ class Answer(NamedTuple):
     output_tokens: int
 
 
-def answer(custom_id: str, params: dict[str, Any], seed: int, settings: Settings, *, cut: bool = False) -> Answer:
+def answer(
+    custom_id: str, params: dict[str, Any], seed: int, settings: Settings, *, cut: bool = False
+) -> Answer:
     """The answer to one request; ``cut`` ends it at ``max_tokens`` however long that is."""
     size = settings.answer_bytes_by_id.get(custom_id)
     if size is not None:
@@ -119,7 +123,11 @@ def message(
     cut: bool = False,
 ) -> dict[str, Any]:
     """A whole ``Message`` object with its usage."""
-    reply = Answer("", "refusal", _REFUSAL_TOKENS) if refused else answer(custom_id, params, seed, settings, cut=cut)
+    reply = (
+        Answer("", "refusal", _REFUSAL_TOKENS)
+        if refused
+        else answer(custom_id, params, seed, settings, cut=cut)
+    )
     details = {"type": "refusal", "category": "general_harms", "explanation": None} if refused else None
     return {
         "id": f"msg_01{seed:08x}{zlib.adler32(custom_id.encode()):08x}",

@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from airflow_claude_batch.emulator.admin import Admin, admin_error
 from airflow_claude_batch.emulator.emulation import Emulation
@@ -20,6 +18,12 @@ from airflow_claude_batch.emulator.errors import ApiError
 from airflow_claude_batch.emulator.gate import Gate
 from airflow_claude_batch.emulator.routes import Api
 from airflow_claude_batch.emulator.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from starlette.requests import Request
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 async def _on_api_error(request: Request, error: Exception) -> Response:

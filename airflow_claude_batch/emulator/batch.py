@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from airflow_claude_batch.emulator.clock import rfc3339
-from airflow_claude_batch.emulator.params import Headers
-from airflow_claude_batch.emulator.settings import Settings
-from airflow_claude_batch.emulator.usage import CacheUse
+
+if TYPE_CHECKING:
+    from airflow_claude_batch.emulator.params import Headers
+    from airflow_claude_batch.emulator.settings import Settings
+    from airflow_claude_batch.emulator.usage import CacheUse
 
 EXPIRES_AFTER = 24 * 3600.0
 ARCHIVED_AFTER = 29 * 24 * 3600.0
@@ -23,9 +25,28 @@ class Batch:
     """A batch and its requests; times are seconds since the epoch on the emulated clock."""
 
     __slots__ = (
-        "archived_at", "cache_use", "cancel_at", "codes", "created_at", "custom_ids", "deleted", "earlier_tries",
-        "end_at", "ended_at", "errors", "finished_share", "headers", "hidden_lookups", "hidden_until", "id",
-        "params", "position", "processing_seconds", "settings", "size", "_shown",
+        "_shown",
+        "archived_at",
+        "cache_use",
+        "cancel_at",
+        "codes",
+        "created_at",
+        "custom_ids",
+        "deleted",
+        "earlier_tries",
+        "end_at",
+        "ended_at",
+        "errors",
+        "finished_share",
+        "headers",
+        "hidden_lookups",
+        "hidden_until",
+        "id",
+        "params",
+        "position",
+        "processing_seconds",
+        "settings",
+        "size",
     )  # fmt: skip
 
     def __init__(
@@ -85,7 +106,7 @@ class Batch:
         self._shown = None
 
     def shown(self, base_url: str) -> bytes:
-        """The JSON object of the API; kept until something changes, because lists ask for it by the thousand."""
+        """The API's JSON object; kept until something changes, because lists ask for it by the thousand."""
         if self._shown is None or self._shown[0] != base_url:
             self._shown = (base_url, msgspec.json.encode(self._object(base_url)))
         return self._shown[1]
@@ -107,7 +128,7 @@ class Batch:
 
 
 def processing_seconds(requests: int, settings: Settings) -> float:
-    """Seconds from creation to end, on the clock: 60 for one request, 180 for 100,000, divided by the speed."""
+    """Seconds from creation to end: 60 for one request, 180 for 100,000, divided by the speed."""
     if settings.duration == "manual":
         return math.inf
     duration = settings.duration

@@ -9,8 +9,8 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import uvicorn
@@ -18,6 +18,9 @@ import uvicorn
 from airflow_claude_batch.emulator.app import create_app
 from airflow_claude_batch.emulator.connection import protocol
 from airflow_claude_batch.emulator.settings import Settings, merged
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _SHUTDOWN_SECONDS = 1
 _THREAD_SWITCH_SECONDS = 0.001
@@ -34,7 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         listener = socket.create_server((arguments.host, arguments.port), backlog=2048)
     except OSError as error:
-        print(f"claude-batch-emulator: cannot listen on {arguments.host}:{arguments.port}: {error}", file=sys.stderr)
+        print(
+            f"claude-batch-emulator: cannot listen on {arguments.host}:{arguments.port}: {error}",
+            file=sys.stderr,
+        )
         return 1
     # A big create is parsed in a thread; at the default interval each poll would wait 5 ms a turn for it.
     sys.setswitchinterval(_THREAD_SWITCH_SECONDS)
@@ -107,7 +113,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: loopback only)")
     parser.add_argument("--port", type=int, default=8765, help="0: any free port (default: 8765)")
     parser.add_argument("--speed", type=float, help="batches are processed this many times as fast")
-    parser.add_argument("--duration", type=_duration, help='seconds a batch takes, or "manual" (default: by size)')
+    parser.add_argument(
+        "--duration", type=_duration, help='seconds a batch takes, or "manual" (default: by size)'
+    )
     parser.add_argument("--api-key", help="the only accepted key (default: any)")
     parser.add_argument("--settings", type=Path, metavar="FILE", help="JSON file with any of the settings")
     parser.add_argument("--max-seconds", type=float, help="stop by itself after this time")

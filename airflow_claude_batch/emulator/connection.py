@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from starlette.types import Receive, Scope
+if TYPE_CHECKING:
+    import asyncio
+
+    from starlette.types import Receive, Scope
 
 
 def protocol() -> type[asyncio.Protocol]:
-    """Uvicorn's HTTP protocol (the faster one if httptools is installed), which hands the transport to the app."""
+    """Uvicorn's HTTP protocol (the faster one if httptools is installed), with the transport in the state."""
     base: Any
     try:
         from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as base  # noqa: N813
@@ -19,7 +21,7 @@ def protocol() -> type[asyncio.Protocol]:
     class TransportInState(base):  # type: ignore[misc]
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             super().connection_made(transport)
-            self.app_state = {**self.app_state, "transport": transport}
+            self.app_state: dict[str, Any] = {**self.app_state, "transport": transport}
 
     return cast("type[asyncio.Protocol]", TransportInState)
 

@@ -1,4 +1,4 @@
-"""Validation of a create: shape, ids and limits. One violation rejects the whole body; params are only checked later."""
+"""Validation of a create: shape, ids, limits. One violation rejects it whole; params are checked later."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ def _check_requests(requests: list[Request]) -> None:
         if CUSTOM_ID.fullmatch(custom_id) is None:
             raise ApiError(400, f"requests.{index}.custom_id: {_why_illegal(custom_id)}")
         if custom_id in seen:
-            raise ApiError(400, f"requests.{index}.custom_id: custom_id must be unique, duplicate: {custom_id}")
+            raise ApiError(
+                400, f"requests.{index}.custom_id: custom_id must be unique, duplicate: {custom_id}"
+            )
         seen.add(custom_id)
         if memoryview(request.params)[0] != _OPEN_BRACE:
             raise ApiError(400, f"requests.{index}.params: Input should be a valid dictionary")
@@ -70,7 +72,7 @@ def _why_illegal(custom_id: str) -> str:
 
 
 def _in_the_words_of_the_api(error: str) -> str:
-    """``Expected `str`, got `int` - at `$.requests[3].custom_id``` as ``requests.3.custom_id: Input should …``."""
+    """What msgspec says about ``$.requests[3].custom_id``, as ``requests.3.custom_id: Input should …``."""
     what, _, where = error.partition(" - at `$")
     path = re.sub(r"\[(\d+)\]", r".\1", where.rstrip("`")).strip(".")
     if missing := re.search(r"missing required field `(\w+)`", what):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from airflow_claude_batch.emulator.clock import Clock
 from airflow_claude_batch.emulator.faults import Faults
 from airflow_claude_batch.emulator.journal import Journal
-from airflow_claude_batch.emulator.settings import Settings
 from airflow_claude_batch.emulator.store import Store
+
+if TYPE_CHECKING:
+    from airflow_claude_batch.emulator.settings import Settings
 
 
 class Emulation:

@@ -46,13 +46,15 @@ class Hang(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field="
 
 
 class Delay(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="delay"):
-    """Answer rightly, but real seconds late; processed before or after the wait, also if the client has left."""
+    """Answer rightly, but real seconds late; processed also if the client has left meanwhile."""
 
     seconds: float
     when: Literal["before", "after"] = "before"
 
 
-class CutResults(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="cut_results"):
+class CutResults(
+    msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="cut_results"
+):
     """End a results download after a fraction of its lines."""
 
     fraction: float = 0.5
@@ -71,7 +73,7 @@ class DuplicateLines(
 
 
 class RawLine(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A line that the batch does not have: text, base64 of any bytes, or a succeeded line of ``size`` bytes of text."""
+    """An extra line: text, base64 of any bytes, or a succeeded line with an answer of ``size`` bytes."""
 
     text: str | None = None
     base64: str | None = None
@@ -107,7 +109,7 @@ class Match(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Rule(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """One fault: ``skip`` matching requests, then hit ``times`` of them (``null``: all), each by ``probability``."""
+    """One fault: ``skip`` matching requests, then hit ``times`` (``null``: all), each by ``probability``."""
 
     action: Action
     match: Match = msgspec.field(default_factory=Match)

@@ -1,4 +1,4 @@
-"""The door of the API: every request passes here for its key, its journal entry, its faults and its rate limit."""
+"""The door of the API: every request passes here for its journal entry, key, faults and rate limit."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import asyncio
 import math
 import time
 from collections import deque
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from airflow_claude_batch.emulator.connection import cut, until_disconnect
 from airflow_claude_batch.emulator.errors import ApiError
@@ -24,15 +23,19 @@ from airflow_claude_batch.emulator.faults import (
     Status,
     StatusAfter,
 )
-from airflow_claude_batch.emulator.journal import Entry, Journal
 from airflow_claude_batch.emulator.store import Store, new_id
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from airflow_claude_batch.emulator.journal import Entry, Journal
 
 _BATCHES = "/v1/messages/batches"
 _DRAINED_BEYOND_LIMIT = 4
 _MINUTE = 60.0
 
 
-class ClientGone(Exception):
+class ClientGoneError(Exception):
     """The client closed the connection before it had sent its whole request."""
 
 
@@ -63,7 +66,7 @@ class Gate:
                 await _go_wrong(visit, answer)
         except ApiError as error:
             await visit.answer(error)
-        except ClientGone:
+        except ClientGoneError:
             pass
         finally:
             self._journal.close(entry, visit.status or "dropped")
@@ -109,7 +112,7 @@ class _Visit:
         while True:
             message = await self.receive()
             if message["type"] == "http.disconnect":
-                raise ClientGone
+                raise ClientGoneError
             self.entry.bytes += len(message["body"])
             if self.entry.bytes <= limit:
                 body += message["body"]

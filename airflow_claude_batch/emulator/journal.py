@@ -1,4 +1,4 @@
-"""The journal: every API request that reached the emulator, so that tests count and wait instead of guessing."""
+"""The journal of API requests, so that tests count and wait instead of guessing."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Journal:
     async def wait(
         self, count: int, timeout: float, n: int, method: str | None, path: str | None, waiting: bool
     ) -> list[Entry]:
-        """Like :meth:`since`, but returns only when there are ``count`` of them, or the timeout (s) has passed."""
+        """Like :meth:`since`, but returns when there are ``count`` of them, or the timeout (s) has passed."""
         deadline = time.monotonic() + timeout
         while True:
             changed = self._changed

@@ -81,9 +81,13 @@ def _capabilities(model: Model) -> dict[str, Any]:
 
 
 CATALOGUE = [
-    Model("claude-fable-5-2", "Claude Fable 5.2", "fable", "2026-10-20", 128_000, 1_000_000, 512, newest=True),
+    Model(
+        "claude-fable-5-2", "Claude Fable 5.2", "fable", "2026-10-20", 128_000, 1_000_000, 512, newest=True
+    ),
     Model("claude-haiku-5-5", "Claude Haiku 5.5", "haiku", "2026-10-06", 64_000, 400_000, 1_024, newest=True),
-    Model("claude-sonnet-5-5", "Claude Sonnet 5.5", "sonnet", "2026-09-15", 128_000, 1_000_000, 512, newest=True),
+    Model(
+        "claude-sonnet-5-5", "Claude Sonnet 5.5", "sonnet", "2026-09-15", 128_000, 1_000_000, 512, newest=True
+    ),
     Model("claude-opus-5-5", "Claude Opus 5.5", "opus", "2026-09-01", 128_000, 1_000_000, 512, newest=True),
     Model("claude-opus-5", "Claude Opus 5", "opus", "2026-06-02", 128_000, 1_000_000, 1_024),
     Model("claude-opus-4-8", "Claude Opus 4.8", "opus", "2026-05-05", 128_000, 1_000_000, 1_024),

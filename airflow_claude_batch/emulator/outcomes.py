@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -13,8 +13,10 @@ from airflow_claude_batch.emulator.batch import CANCELED, CUT, ERRORED, EXPIRED,
 from airflow_claude_batch.emulator.errors import MESSAGE_BY_TYPE, ApiError, errored_result
 from airflow_claude_batch.emulator.models import find_model
 from airflow_claude_batch.emulator.params import check_params, invalid
-from airflow_claude_batch.emulator.settings import Outcomes
 from airflow_claude_batch.emulator.usage import NO_CACHE, PromptCache, input_tokens
+
+if TYPE_CHECKING:
+    from airflow_claude_batch.emulator.settings import Outcomes
 
 _CODES = {"errored": ERRORED, "expired": EXPIRED, "canceled": CANCELED, "refusal": REFUSED, "max_tokens": CUT}
 
@@ -46,7 +48,11 @@ class _Rules:
             if failure.tries is not None and earlier_tries >= failure.tries:
                 continue
             if custom_id in ids or (pattern is not None and pattern.search(custom_id)):
-                return _CODES[failure.outcome], failure.error_type, failure.message or self._text(failure.error_type)
+                return (
+                    _CODES[failure.outcome],
+                    failure.error_type,
+                    failure.message or self._text(failure.error_type),
+                )
         if not self._shares:
             return None
         drawn = _draw(custom_id, earlier_tries, self._seed)

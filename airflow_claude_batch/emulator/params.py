@@ -2,26 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_claude_batch.emulator.errors import ApiError
 from airflow_claude_batch.emulator.models import Model, find_model
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
 _STABLE = frozenset(
-    "model max_tokens messages system metadata stop_sequences temperature top_p top_k tools tool_choice thinking"
-    " output_config service_tier inference_geo cache_control container diagnostics user_profile_id stream speed".split()
+    [
+        "model",
+        "max_tokens",
+        "messages",
+        "system",
+        "metadata",
+        "stop_sequences",
+        "temperature",
+        "top_p",
+        "top_k",
+        "tools",
+        "tool_choice",
+        "thinking",
+        "output_config",
+        "service_tier",
+        "inference_geo",
+        "cache_control",
+        "container",
+        "diagnostics",
+        "user_profile_id",
+        "stream",
+        "speed",
+    ]
 )
-_BETA = frozenset("mcp_servers context_management compaction prefill billing_policy fallbacks".split())
-_REFUSED_IN_BATCHES = ("speed", "fallbacks", "thread", "fallback_credit_token")
+_BETA = frozenset(
+    ["mcp_servers", "context_management", "compaction", "prefill", "billing_policy", "fallbacks"]
+)
+_REFUSED_IN_BATCHES = ("stream", "speed", "fallbacks", "thread", "fallback_credit_token")
+_REFUSED_HERE = ("stream",)
+_PLACE = {True: "the Message Batches API", False: "the emulator"}
 _SAMPLING = ("temperature", "top_p", "top_k")
 _VERSION_WITHOUT_SAMPLING = "2026-10-21"
 _ROLES = ("user", "assistant", "system")
 _BLOCKS = frozenset(
-    "text image document search_result thinking redacted_thinking tool_use tool_result server_tool_use"
-    " web_search_tool_result web_fetch_tool_result code_execution_tool_result bash_code_execution_tool_result"
-    " text_editor_code_execution_tool_result tool_search_tool_result tool_reference container_upload"
-    " mcp_tool_use mcp_tool_result browser_state compaction".split()
+    [
+        "text",
+        "image",
+        "document",
+        "search_result",
+        "thinking",
+        "redacted_thinking",
+        "tool_use",
+        "tool_result",
+        "server_tool_use",
+        "web_search_tool_result",
+        "web_fetch_tool_result",
+        "code_execution_tool_result",
+        "bash_code_execution_tool_result",
+        "text_editor_code_execution_tool_result",
+        "tool_search_tool_result",
+        "tool_reference",
+        "container_upload",
+        "mcp_tool_use",
+        "mcp_tool_result",
+        "browser_state",
+        "compaction",
+    ]
 )
 _SOURCES = {
     "image": {"base64": "data", "url": "url", "file": "file_id"},
@@ -73,14 +119,10 @@ def check_for_count(params: Any) -> Model:
 
 
 def _check_keys(params: dict[str, Any], headers: Headers, batch: bool) -> None:
-    if batch:
-        for key in _REFUSED_IN_BATCHES:
-            if params.get(key) is not None:
-                raise invalid(f"{key}: {key} is not supported in the Message Batches API")
-        if params.get("stream"):
-            raise invalid("stream: Streaming is not supported in the Message Batches API")
-    elif params.get("stream"):
-        raise invalid("stream: Streaming is not supported by the emulator")
+    refused = _REFUSED_IN_BATCHES if batch else _REFUSED_HERE
+    for key in refused:
+        if params.get(key):
+            raise invalid(f"{key}: {key} is not supported in {_PLACE[batch]}")
     allowed = _STABLE | _BETA if headers.betas else _STABLE
     for key in params:
         if key not in allowed:
@@ -117,7 +159,8 @@ def _check_max_tokens(params: dict[str, Any], model: Model, headers: Headers, ba
     limit = max(_EXTENDED_OUTPUT_TOKENS, model.max_tokens) if extended else model.max_tokens
     if max_tokens > limit:
         raise invalid(
-            f"max_tokens: {max_tokens} > {limit}, which is the maximum allowed number of output tokens for {model.id}"
+            f"max_tokens: {max_tokens} > {limit}, which is the maximum allowed number of output tokens for"
+            f" {model.id}"
         )
 
 
@@ -166,7 +209,9 @@ def _check_block(block: Any, where: str) -> None:
     if kind is None:
         raise invalid(f"{where}.type: Field required")
     if kind not in _BLOCKS:
-        raise invalid(f"{where}: Input tag '{kind}' found using 'type' does not match any of the expected tags")
+        raise invalid(
+            f"{where}: Input tag '{kind}' found using 'type' does not match any of the expected tags"
+        )
     if kind == "text":
         if not isinstance(block.get("text"), str):
             raise invalid(f"{where}.text.text: Field required")
@@ -184,7 +229,9 @@ def _check_source(source: Any, kind: str, where: str) -> None:
     fields = _SOURCES[kind]
     source_type = source.get("type")
     if source_type not in fields:
-        raise invalid(f"{where}: Input tag '{source_type}' found using 'type' does not match any of the expected tags")
+        raise invalid(
+            f"{where}: Input tag '{source_type}' found using 'type' does not match any of the expected tags"
+        )
     needed = fields[source_type]
     if not source.get(needed):
         raise invalid(f"{where}.{source_type}.{needed}: Field required")
@@ -244,7 +291,9 @@ def _check_tool_choice(choice: Any, params: dict[str, Any], model: Model) -> Non
         raise invalid("tool_choice: Input tag should be one of 'auto', 'any', 'tool', 'none'")
     if choice["type"] in ("any", "tool"):
         if model.newest:
-            raise invalid(f"tool_choice.type: '{choice['type']}' (forced tool use) is not supported by {model.id}")
+            raise invalid(
+                f"tool_choice.type: '{choice['type']}' (forced tool use) is not supported by {model.id}"
+            )
         if not params.get("tools"):
             raise invalid("tool_choice: may only be specified while providing tools")
 
@@ -256,7 +305,9 @@ def _check_thinking(thinking: Any, params: dict[str, Any], model: Model) -> None
         "adaptive",
         "between_tools",
     ):
-        raise invalid("thinking: Input tag should be one of 'enabled', 'disabled', 'adaptive', 'between_tools'")
+        raise invalid(
+            "thinking: Input tag should be one of 'enabled', 'disabled', 'adaptive', 'between_tools'"
+        )
     if thinking["type"] == "enabled":
         budget = thinking.get("budget_tokens")
         if not isinstance(budget, int) or budget < 1024:
@@ -289,11 +340,13 @@ _OPTIONAL_CHECKS: dict[str, Callable[[Any, dict[str, Any], Model], None]] = {
 def check_breakpoint_count(count: int) -> None:
     """Raise if a request has more cache breakpoints than the API takes."""
     if count > _MAX_BREAKPOINTS:
-        raise invalid(f"A maximum of {_MAX_BREAKPOINTS} blocks with cache_control may be provided. Found {count}.")
+        raise invalid(
+            f"A maximum of {_MAX_BREAKPOINTS} blocks with cache_control may be provided. Found {count}."
+        )
 
 
 def prompt_blocks(params: dict[str, Any]) -> Iterator[tuple[Any, dict[str, Any] | None]]:
-    """All pieces of a prompt in the order of the cache (tools, system, messages), each with its ``cache_control``."""
+    """All pieces of a prompt in the cache's order (tools, system, messages), with their ``cache_control``."""
     for tool in params.get("tools") or ():
         yield tool, tool.get("cache_control")
     system = params.get("system") or ()

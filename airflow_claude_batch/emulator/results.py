@@ -1,4 +1,4 @@
-"""The download of results: shuffled, made while it is sent, kept for the next download, spoilt by fault rules."""
+"""The download of results: shuffled, made while it is sent, kept for the next one, spoilt by fault rules."""
 
 from __future__ import annotations
 
@@ -6,19 +6,31 @@ import asyncio
 import base64
 import random
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
-from starlette.types import Receive, Scope, Send
 
 from airflow_claude_batch.emulator.answers import message
-from airflow_claude_batch.emulator.batch import Batch
 from airflow_claude_batch.emulator.connection import close_after_sending
-from airflow_claude_batch.emulator.faults import CutResults, DuplicateLines, Omit, RawLine, RawLines, ResultsFault
+from airflow_claude_batch.emulator.faults import (
+    CutResults,
+    DuplicateLines,
+    Omit,
+    RawLine,
+    RawLines,
+    ResultsFault,
+)
 from airflow_claude_batch.emulator.models import CATALOGUE
 from airflow_claude_batch.emulator.outcomes import result_line
 from airflow_claude_batch.emulator.settings import Settings
 from airflow_claude_batch.emulator.usage import NO_CACHE
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from starlette.types import Receive, Scope, Send
+
+    from airflow_claude_batch.emulator.batch import Batch
 
 _BLOCK_LINES = 256
 _KEPT_BYTES = 512 * 1024 * 1024
@@ -70,12 +82,14 @@ class ResultsResponse:
     def _spoil(self, fault: ResultsFault) -> None:
         batch, lines = self._batch, self._lines
         if isinstance(fault, Omit):
-            omitted = {i for i, custom_id in enumerate(batch.custom_ids) if custom_id in set(fault.custom_ids)}
+            omitted = {
+                i for i, custom_id in enumerate(batch.custom_ids) if custom_id in set(fault.custom_ids)
+            }
             self._lines = [line for line in lines if line not in omitted]
         elif isinstance(fault, DuplicateLines):
             wanted = set(fault.custom_ids)
             again = [i for i in lines if isinstance(i, int) and batch.custom_ids[i] in wanted]
-            self._lines = lines + (again if wanted else lines[: fault.count])
+            self._lines = [*lines, *(again if wanted else lines[: fault.count])]
         elif isinstance(fault, RawLines):
             self._insert([_raw_line(line) for line in fault.lines], fault.position)
         else:
@@ -130,6 +144,9 @@ def _raw_line(line: RawLine) -> bytes:
     if line.size is not None:
         params = {"messages": [{"role": "user", "content": "-"}], "max_tokens": line.size}
         settings = Settings(answer_bytes=line.size)
-        result = {"type": "succeeded", "message": message(line.custom_id, params, CATALOGUE[0], 0, settings, NO_CACHE)}
+        result = {
+            "type": "succeeded",
+            "message": message(line.custom_id, params, CATALOGUE[0], 0, settings, NO_CACHE),
+        }
         return msgspec.json.encode({"custom_id": line.custom_id, "result": result}) + b"\n"
     return (line.text or "").encode() + b"\n"

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from airflow_claude_batch.emulator.answers import message, seed_of
-from airflow_claude_batch.emulator.batch import Batch
 from airflow_claude_batch.emulator.create import parse_create
 from airflow_claude_batch.emulator.errors import ApiError
 from airflow_claude_batch.emulator.models import CATALOGUE, find_model
 from airflow_claude_batch.emulator.params import Headers, check_for_count, check_params
 from airflow_claude_batch.emulator.results import BlockCache, ResultsResponse
-from airflow_claude_batch.emulator.settings import Settings
-from airflow_claude_batch.emulator.store import Store
 from airflow_claude_batch.emulator.usage import NO_CACHE, input_tokens
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from airflow_claude_batch.emulator.batch import Batch
+    from airflow_claude_batch.emulator.settings import Settings
+    from airflow_claude_batch.emulator.store import Store
 
 _PARSED_INLINE = 200_000
 _DEFAULT_LIMIT, _MAX_LIMIT = 20, 1000
@@ -67,7 +70,11 @@ class Api:
         batches, has_more = self._store.page(limit, after_id, before_id)
         base = self._base_url(request)
         ids = [batch.id for batch in batches]
-        ends = {"has_more": has_more, "first_id": ids[0] if ids else None, "last_id": ids[-1] if ids else None}
+        ends = {
+            "has_more": has_more,
+            "first_id": ids[0] if ids else None,
+            "last_id": ids[-1] if ids else None,
+        }
         data = b",".join([batch.shown(base) for batch in batches])
         return _json(b'{"data":[' + data + b"]," + msgspec.json.encode(ends)[1:])
 
@@ -107,7 +114,9 @@ class Api:
             more = end < len(ids)
         page = infos[start:end]
         first, last = (page[0]["id"], page[-1]["id"]) if page else (None, None)
-        return _json(msgspec.json.encode({"data": page, "has_more": more, "first_id": first, "last_id": last}))
+        return _json(
+            msgspec.json.encode({"data": page, "has_more": more, "first_id": first, "last_id": last})
+        )
 
     async def model(self, request: Request) -> Response:
         return _json(msgspec.json.encode(find_model(request.path_params["model_id"]).info()))
@@ -188,7 +197,7 @@ def _check_queue(store: Store, requests: int) -> None:
     if limit is not None and store.in_processing + requests > limit:
         raise ApiError(
             429,
-            f"This batch of {requests} requests would exceed your organization's limit of {limit} requests in the"
-            f" batch processing queue ({store.in_processing} are in processing). Please try again later.",
+            f"This batch of {requests} requests would exceed your organization's limit of {limit} requests"
+            f" in the batch processing queue ({store.in_processing} are in it). Please try again later.",
             headers={"retry-after": str(store.settings.retry_after)},
         )

@@ -6,10 +6,39 @@ import random
 from typing import Any
 
 _MAX_DEPTH = 6
-_WORDS = (
-    "usage rose steadily over the week while support requests fell and most accounts kept their plan the team"
-    " logged in daily exports doubled and two dashboards were shared with new members"
-).split()
+_WORDS = [
+    "usage",
+    "rose",
+    "steadily",
+    "over",
+    "the",
+    "week",
+    "while",
+    "support",
+    "requests",
+    "fell",
+    "and",
+    "most",
+    "accounts",
+    "kept",
+    "their",
+    "plan",
+    "the",
+    "team",
+    "logged",
+    "in",
+    "daily",
+    "exports",
+    "doubled",
+    "and",
+    "two",
+    "dashboards",
+    "were",
+    "shared",
+    "with",
+    "new",
+    "members",
+]
 _FORMATS = {
     "date": "2026-03-14",
     "date-time": "2026-03-14T09:26:53Z",
@@ -129,7 +158,9 @@ class SchemaWriter:
     def _number(self, schema: dict[str, Any], kind: str) -> int | float:
         step = schema.get("multipleOf", 1 if kind == "integer" else None)
         gap = step if kind == "integer" else 1e-6
-        low = schema.get("minimum", schema.get("exclusiveMinimum", 0) + (gap if "exclusiveMinimum" in schema else 0))
+        low = schema.get(
+            "minimum", schema.get("exclusiveMinimum", 0) + (gap if "exclusiveMinimum" in schema else 0)
+        )
         high = schema.get(
             "maximum",
             schema.get("exclusiveMaximum", max(low, 0) + 100) - (gap if "exclusiveMaximum" in schema else 0),

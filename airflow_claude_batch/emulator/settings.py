@@ -24,7 +24,7 @@ class Failure(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Outcomes(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Shares (0 to 1) of the requests of every batch that end otherwise; each draw depends on custom_id and try."""
+    """Shares (0 to 1) of the requests that end otherwise; each draw depends on custom_id and try."""
 
     errored: dict[str, float] = {}
     """Share by error type, for example ``{"overloaded_error": 0.1}``."""
@@ -43,13 +43,13 @@ class Settings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """All settings of the emulator; times in seconds, sizes in bytes."""
 
     speed: float = 1.0
-    """Batches are processed this many times as fast. Clock, ``expires_at`` and the 29 days are not touched."""
+    """Batches are processed this many times as fast; clock, expiry and archiving are not touched."""
     duration: float | Literal["manual"] | None = None
-    """Processing time of a batch before ``speed``; ``null``: 60 to 180 s by size; ``"manual"``: until told to end."""
+    """Processing time before ``speed``; ``null``: 60 to 180 s by size; ``"manual"``: until told to end."""
     cancel_duration: float = 5.0
-    """Seconds from cancel to end, before ``speed``; with ``duration="manual"`` a cancel also waits to be ended."""
+    """Seconds from cancel to end, before ``speed``; with ``duration="manual"``: until told to end."""
     cancel_finished_share: float | None = None
-    """Share of a cancelled batch's requests that still finish; ``null``: the share of its duration that passed."""
+    """Share of a cancelled batch's requests that finish; ``null``: as much of it as its time had passed."""
     api_key: str | None = None
     """The only accepted key; ``null``: any that is not empty."""
     answer_bytes: int | None = None
@@ -79,6 +79,6 @@ class Settings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 def merged(settings: Settings, changes: dict[str, Any]) -> Settings:
-    """Settings with ``changes`` laid over them; raises ``msgspec.ValidationError`` for unknown names or types."""
+    """Settings with ``changes`` laid over; raises ``msgspec.ValidationError`` for unknown names or types."""
     current: dict[str, Any] = msgspec.to_builtins(settings)
     return msgspec.convert({**current, **changes}, Settings)

@@ -12,16 +12,18 @@ import math
 import random
 import string
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_claude_batch.emulator.batch import ARCHIVED_AFTER, CANCELED, CUT, EXPIRED, Batch
-from airflow_claude_batch.emulator.clock import Clock
-from airflow_claude_batch.emulator.create import Request
 from airflow_claude_batch.emulator.errors import ApiError
 from airflow_claude_batch.emulator.outcomes import decide
-from airflow_claude_batch.emulator.params import Headers
-from airflow_claude_batch.emulator.settings import Settings
 from airflow_claude_batch.emulator.usage import PromptCache
+
+if TYPE_CHECKING:
+    from airflow_claude_batch.emulator.clock import Clock
+    from airflow_claude_batch.emulator.create import Request
+    from airflow_claude_batch.emulator.params import Headers
+    from airflow_claude_batch.emulator.settings import Settings
 
 _ALPHABET = string.ascii_letters + string.digits
 _DECIDED_INLINE = 500
@@ -146,7 +148,9 @@ class Store:
     def delete(self, batch: Batch) -> None:
         """Delete an ended batch; its requests still count for the ledger."""
         if batch.ended_at is None:
-            raise ApiError(400, f"Message Batch {batch.id} cannot be deleted while it is processing; cancel it first.")
+            raise ApiError(
+                400, f"Message Batch {batch.id} cannot be deleted while it is processing; cancel it first."
+            )
         batch.deleted = True
         batch.params = []
 

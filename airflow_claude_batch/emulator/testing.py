@@ -24,11 +24,13 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 CREATE = r"/v1/messages/batches$"
 """Path of create and list, for :meth:`Emulator.fault` and :meth:`Emulator.wait_for`."""
@@ -73,14 +75,16 @@ class Emulator:
         seed: int = 0,
         **action: Any,
     ) -> int:
-        """Put a fault rule in force, for one matching request unless ``times`` says otherwise (``None``: all).
+        """Put a fault rule in force, for one matching request or for ``times`` of them (``None``: all).
 
         ``kind`` and its further fields are those of `airflow_claude_batch.emulator.faults`, for example
         ``fault("drop_after", method="POST", path=CREATE)``. Returns the rule's number.
         """
         match = {"method": method, "path": path, "api_key": api_key}
         rule = {"match": match, "skip": skip, "times": times, "probability": probability, "seed": seed}
-        number: int = self._dict("POST", "/faults", {**rule, "action": {"kind": kind, **action}})["numbers"][0]
+        number: int = self._dict("POST", "/faults", {**rule, "action": {"kind": kind, **action}})["numbers"][
+            0
+        ]
         return number
 
     def faults(self) -> list[dict[str, Any]]:
@@ -123,7 +127,9 @@ class Emulator:
         """The custom_ids of a batch in the order they were sent."""
         return self._call("GET", f"/batches/{batch_id}/custom_ids").decode().split()
 
-    def journal(self, since: int = 0, *, method: str | None = None, path: str | None = None) -> list[dict[str, Any]]:
+    def journal(
+        self, since: int = 0, *, method: str | None = None, path: str | None = None
+    ) -> list[dict[str, Any]]:
         """API requests received after entry number ``since``, those still waiting too."""
         return self._list("/journal?" + _query(since=since, method=method, path=path))
 
@@ -137,7 +143,7 @@ class Emulator:
         since: int = 0,
         waiting: bool = False,
     ) -> list[dict[str, Any]]:
-        """Block until ``count`` matching API requests were answered (``waiting``: arrived); returns their entries."""
+        """Block until ``count`` matching API requests were answered (``waiting``: have arrived)."""
         query = _query(method=method, path=path, count=count, timeout=timeout, since=since)
         return self._list(f"/journal/wait?{query}&waiting={'true' if waiting else 'false'}")
 
@@ -163,7 +169,7 @@ class Emulator:
 
     def _call(self, method: str, path: str, body: Any = None) -> bytes:
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"{self.url}/_emulator{path}", data, method=method)
+        request = urllib.request.Request(f"{self.url}/_emulator{path}", data, method=method)  # noqa: S310 - our own http URL
         try:
             with _DIRECT.open(request, timeout=_CALL_SECONDS) as response:
                 answer: bytes = response.read()
@@ -179,13 +185,13 @@ def _query(**values: Any) -> str:
 
 @contextlib.contextmanager
 def start_emulator(**settings: Any) -> Iterator[Emulator]:
-    """Run an emulator in its own process on a free loopback port, with these settings, while the block runs."""
+    """Run an emulator with these settings, in its own process on a free loopback port, for the block."""
     with tempfile.TemporaryDirectory(prefix="claude-batch-emulator-") as folder:
         file = Path(folder) / "settings.json"
         file.write_text(json.dumps(settings))
         command = [sys.executable, "-m", "airflow_claude_batch.emulator", "--port", "0", "--stop-with-stdin"]
         paths = [str(_PACKAGE_ROOT), os.environ.get("PYTHONPATH", "")]
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: S603 - our own command line
             [*command, "--settings", str(file)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -208,7 +214,8 @@ def _url_of(process: subprocess.Popen[bytes]) -> str:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    assert process.stdin is not None and process.stdout is not None
+    assert process.stdin is not None
+    assert process.stdout is not None
     process.stdin.close()
     process.stdout.close()
     process.terminate()
@@ -227,7 +234,7 @@ def claude_batch_emulator_process() -> Iterator[Emulator]:
 
 
 @pytest.fixture
-def claude_batch_emulator(claude_batch_emulator_process: Emulator) -> Iterator[Emulator]:
+def claude_batch_emulator(claude_batch_emulator_process: Emulator) -> Emulator:
     """The session's emulator, empty."""
     claude_batch_emulator_process.reset()
-    yield claude_batch_emulator_process
+    return claude_batch_emulator_process

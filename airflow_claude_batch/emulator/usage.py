@@ -1,19 +1,21 @@
 """Token counts and prompt-cache accounting.
 
-Text counts about four characters to a token; images and PDFs by their size. Cached prefixes follow the API's
-rules: order tools, system, messages; a breakpoint covers everything before it; nothing below the model's minimum;
-entries live 5 minutes or 1 hour after their last use, on the emulated clock, across batches.
+Text counts about four characters to a token; images and PDFs by their size. Cached prefixes follow the
+API's rules: order tools, system, messages; a breakpoint covers everything before it; nothing below the
+model's minimum; entries live 5 minutes or 1 hour after their last use, on the emulated clock, across batches.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from airflow_claude_batch.emulator.models import Model
 from airflow_claude_batch.emulator.params import check_breakpoint_count, prompt_blocks
+
+if TYPE_CHECKING:
+    from airflow_claude_batch.emulator.models import Model
 
 CHARS_PER_TOKEN = 4
 _BASE_TOKENS = 8
