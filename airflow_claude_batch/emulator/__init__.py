@@ -38,7 +38,7 @@ GET      /_emulator/ledger                      how many custom_ids were submitt
 =======  =====================================  ===========================================================
 
 A fault rule is ``{"match": {"method", "path", "api_key"}, "skip", "times", "probability", "seed",
-"action"}``; ``times`` left out means all matching requests. Actions by ``kind``, with their fields in `faults`:
+"action"}``; without ``times`` it hits all matching requests. Actions by ``kind``, their fields in `faults`:
 
 ===================  ==================================================================================
 ``status``           answer an error: ``status``, ``type``, ``message``, ``details``, ``headers``, ``body``

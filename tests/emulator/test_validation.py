@@ -1,0 +1,176 @@
+"""What is refused at create, and what comes back as an errored line."""
+
+from __future__ import annotations
+
+import anthropic
+import pytest
+
+REQUEST = {"custom_id": "a", "params": {}}
+
+
+@pytest.mark.parametrize(
+    ("requests", "message"),
+    [
+        ([], "requests: List should have at least 1 item"),
+        ([REQUEST, {"custom_id": "b c", "params": {}}], r"requests\.1\.custom_id: .*pattern"),
+        ([REQUEST, {"custom_id": "x" * 65, "params": {}}], r"requests\.1\.custom_id: .*at most 64"),
+        ([REQUEST, {"custom_id": "", "params": {}}], r"requests\.1\.custom_id: .*at least 1"),
+        ([REQUEST, {"custom_id": "é", "params": {}}], r"requests\.1\.custom_id: .*pattern"),
+        ([REQUEST, {"custom_id": "b\n", "params": {}}], r"requests\.1\.custom_id: .*pattern"),
+        ([REQUEST, {"custom_id": 7, "params": {}}], r"requests\.1\.custom_id: .*valid string"),
+        ([REQUEST, {"params": {}}], r"requests\.1\.custom_id: Field required"),
+        ([REQUEST, {"custom_id": "b"}], r"requests\.1\.params: Field required"),
+        ([REQUEST, {"custom_id": "b", "params": []}], r"requests\.1\.params: .*valid dictionary"),
+        ([REQUEST, {"custom_id": "b", "params": {}, "x": 1}], r"requests\.1\.x: Extra inputs"),
+        ([REQUEST, REQUEST], r"requests\.1\.custom_id: .*unique"),
+        ({"a": 1}, "requests: Input should be a valid list"),
+    ],
+)
+def test_one_violation_rejects_the_whole_create(emulator, client, requests, message):
+    with pytest.raises(anthropic.BadRequestError, match=message) as error:
+        client.post("/v1/messages/batches", body={"requests": requests}, cast_to=object)
+    assert error.value.type == "invalid_request_error"
+    assert emulator.batches() == []
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b'{"requests":[{"custom_id":"a"', b'"text"', b"{}"])
+def test_a_broken_body_is_refused(emulator, client, body):
+    with pytest.raises(anthropic.BadRequestError):
+        client.post("/v1/messages/batches", content=body, cast_to=object)
+    assert emulator.batches() == []
+
+
+def test_more_requests_or_bytes_than_allowed_are_refused(emulator, client, submit):
+    emulator.settings(max_requests=2)
+    with pytest.raises(anthropic.BadRequestError, match="at most 2 items"):
+        submit("a", "b", "c")
+    emulator.settings(max_body_bytes=100)
+    with pytest.raises(anthropic.ContentTooLargeError) as error:
+        submit("a", "b")
+    assert error.value.type == "request_too_large"
+    assert emulator.batches() == []
+
+
+SCHEMA_FORMAT = {"type": "json_schema", "schema": {"type": "object"}}
+PNG = {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}
+TOOL = {"name": "look", "input_schema": {"type": "object"}}
+
+
+def user(*content):
+    return {"messages": [{"role": "user", "content": list(content)}]}
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"model": None}, "model: Field required"),
+        ({"max_tokens": None}, "max_tokens: Field required"),
+        ({"max_tokens": 0}, "max_tokens: 0 is not supported"),
+        ({"max_tokens": "9"}, "max_tokens: Input should be a valid integer"),
+        ({"max_tokens": 64_001}, "max_tokens: 64001 > 64000"),
+        ({"messages": None}, "messages: Field required"),
+        ({"messages": []}, "at least one message"),
+        ({"messages": [{"role": "robot", "content": "x"}]}, "messages.0.role"),
+        ({"messages": [{"role": "user", "content": ""}]}, "messages.0: all messages must have non-empty"),
+        (user({"type": "text"}), "messages.0.content.0.text.text: Field required"),
+        (user({"type": "texts", "text": "x"}), "does not match any of the expected tags"),
+        (user({"type": "image"}), "messages.0.content.0.image.source: Field required"),
+        (user({"type": "image", "source": {**PNG, "data": ""}}), "base64.data: Field required"),
+        (user({"type": "text", "text": "x", "cache_control": {"type": "forever"}}), "cache_control"),
+        ({"stream": True}, "stream"),
+        ({"speed": "fast"}, "speed"),
+        ({"fallbacks": [{"model": "x"}]}, "fallbacks"),
+        ({"betas": ["x"]}, "betas: Extra inputs are not permitted"),
+        ({"extra_body": {}}, "extra_body: Extra inputs are not permitted"),
+        ({"extra_headers": {}}, "extra_headers: Extra inputs are not permitted"),
+        ({"temperature": 0.5}, "temperature"),
+        ({"top_k": 3}, "top_k"),
+        ({"output_config": {"format": {"type": "yaml"}}}, "output_config.format.type"),
+        ({"thinking": {"type": "enabled", "budget_tokens": 5}}, "budget_tokens"),
+        (
+            {"model": "claude-opus-5-5", "tools": [TOOL], "tool_choice": {"type": "any"}},
+            "tool_choice.type: 'any'",
+        ),
+        ({"messages": [{"role": "user", "content": "x " * 500_000}]}, "prompt is too long"),
+    ],
+)
+def test_wrong_params_become_an_errored_line(submit, results_of, params, message):
+    batch = submit(("bad", params), "good")
+    results = results_of(batch.id)
+    assert results["good"].type == "succeeded"
+    assert results["bad"].error.error.type == "invalid_request_error"
+    assert message in results["bad"].error.error.message
+
+
+@pytest.mark.parametrize("model", ["claude-nonsense", "claude-3-5-haiku-20241022"])
+def test_unknown_and_retired_models_become_not_found_lines(submit, results_of, model):
+    error = results_of(submit(("bad", {"model": model})).id)["bad"].error
+    assert (error.error.type, error.error.message) == ("not_found_error", f"model: {model}")
+    assert error.request_id.startswith("req_")
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"messages": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]},
+        {"system": "Be brief.", "stop_sequences": ["END"], "metadata": {"user_id": "u"}},
+        user({"type": "image", "source": PNG}, {"type": "text", "text": "What is it?"}),
+        user({"type": "document", "source": {"type": "file", "file_id": "file_1"}}),
+        {"tools": [TOOL], "tool_choice": {"type": "any"}},
+        {"thinking": {"type": "enabled", "budget_tokens": 1024}, "max_tokens": 2048},
+        {"output_config": {"format": SCHEMA_FORMAT}},
+        {"inference_geo": "us", "service_tier": "auto"},
+    ],
+)
+def test_right_params_succeed(submit, results_of, params):
+    assert results_of(submit(("ok", params)).id)["ok"].type == "succeeded"
+
+
+def test_sampling_parameters_are_allowed_under_the_older_version(submit, results_of):
+    old = {"anthropic-version": "2023-06-01"}
+    assert results_of(submit(("ok", {"temperature": 0.5}), extra_headers=old).id)["ok"].type == "succeeded"
+
+
+def test_the_extended_output_beta_raises_the_limit_for_the_whole_batch(submit, results_of):
+    beta = {"anthropic-beta": "output-300k-2026-03-24"}
+    results = results_of(submit(("ok", {"max_tokens": 300_000}), extra_headers=beta).id)
+    assert results["ok"].type == "succeeded"
+
+
+def test_the_synchronous_endpoint_checks_the_same_and_answers_at_once(client):
+    question = [{"role": "user", "content": "Hello?"}]
+    reply = client.messages.create(model="claude-haiku-4-5", max_tokens=500, messages=question)
+    assert reply.usage.service_tier == "standard"
+    assert "Hello?" in reply.content[0].text
+    with pytest.raises(anthropic.BadRequestError, match="max_tokens"):
+        client.messages.create(model="claude-haiku-4-5", max_tokens=100_000, messages=question, timeout=30)
+    with pytest.raises(anthropic.NotFoundError):
+        client.messages.create(model="claude-nonsense", max_tokens=1, messages=question)
+
+
+def test_count_tokens_agrees_with_the_usage_of_the_answer(client, submit, results_of):
+    usage = results_of(submit("a").id)["a"].message.usage
+    question = [{"role": "user", "content": "Say something about a."}]
+    counted = client.messages.count_tokens(model="claude-haiku-4-5", messages=question)
+    assert counted.input_tokens == usage.input_tokens
+
+
+def test_models_tell_limits_and_lifecycle(client):
+    model = client.models.retrieve("claude-haiku-4-5")
+    assert model.id == "claude-haiku-4-5-20251001"
+    assert model.capabilities.batch.supported
+    assert (model.lifecycle, model.max_tokens) == ("active", 64_000)
+    listed = {m.id for m in client.models.list(limit=3)}
+    assert "claude-opus-5-5" in listed
+    assert "claude-3-5-haiku-20241022" not in listed
+    retired = client.models.list(lifecycle=["retired"]).data
+    assert {m.lifecycle for m in retired} == {"retired"}
+    assert all(m.retires_at for m in retired)
+    with pytest.raises(anthropic.NotFoundError):
+        client.models.retrieve("claude-nonsense")
+
+
+def test_an_unknown_path_answers_the_error_envelope(client):
+    with pytest.raises(anthropic.NotFoundError) as error:
+        client.get("/v1/nothing", cast_to=object)
+    assert error.value.type == "not_found_error"
