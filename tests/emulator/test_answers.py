@@ -126,7 +126,10 @@ def test_cached_prefixes_go_stale(emulator, submit, results_of):
 
 
 def test_a_prefix_below_the_minimum_is_not_cached(submit, results_of):
-    assert split(results_of(submit(("a", cached("5m", "short")), ("b", cached("5m", "short"))).id)) == [(0, 0)] * 2
+    assert (
+        split(results_of(submit(("a", cached("5m", "short")), ("b", cached("5m", "short"))).id))
+        == [(0, 0)] * 2
+    )
 
 
 def test_cache_hits_can_be_best_effort(emulator, submit, results_of):

@@ -12,7 +12,11 @@ IDS = [f"r-{n}" for n in range(400)]
 
 def kinds(results):
     return Counter(
-        r.error.error.type if r.type == "errored" else r.message.stop_reason if r.type == "succeeded" else r.type
+        r.error.error.type
+        if r.type == "errored"
+        else r.message.stop_reason
+        if r.type == "succeeded"
+        else r.type
         for r in results.values()
     )
 
