@@ -193,6 +193,13 @@ def _log_line(entry: str | dict[str, Any]) -> str:
         return entry
     shown = " ".join(str(entry[key]) for key in ("timestamp", "level", "event") if entry.get(key))
     if detail := entry.get("error_detail"):
-        shown += "\n" + "\n".join(f"{error['exc_type']}: {error['exc_value']}" for error in detail)
+        shown += "".join(_traceback(error) for error in detail)
     rest = {key: value for key, value in entry.items() if key not in LOG_FIELDS_DROPPED}
     return f"{shown} {json.dumps(rest)}" if rest else shown
+
+
+def _traceback(error: dict[str, Any]) -> str:
+    frames = "".join(
+        f"\n  {frame['filename']}:{frame['lineno']} in {frame['name']}" for frame in error.get("frames") or ()
+    )
+    return f"{frames}\n{error['exc_type']}: {error['exc_value']}"

@@ -76,8 +76,8 @@ class LocalAirflow:
             shutil.rmtree(self.home)
         self.dags.mkdir(parents=True)
         (self.home / "components").mkdir()
-        bundles = [self.dags, *dag_folders]
-        write_settings(self.home, _merged(_settings(self.home, self.url, bundles), settings or {}))
+        common = common_settings(self.home, [self.dags, *dag_folders])
+        write_settings(self.home, _merged(common, _server_settings(self.url), settings or {}))
         (self.home / "simple_auth_manager_passwords.json.generated").write_text(
             json.dumps({USERNAME: PASSWORD})
         )
@@ -220,8 +220,8 @@ def create_database(home: Path) -> None:
     shutil.copyfile(template, home / "airflow.db")
 
 
-def _settings(home: Path, url: str, dag_folders: Sequence[Path]) -> dict[str, dict[str, str]]:
-    port = url.rsplit(":", 1)[1]
+def common_settings(home: Path, dag_folders: Sequence[Path]) -> dict[str, dict[str, str]]:
+    """Settings of an Airflow in `home` that hold with and without running components."""
     bundles = [
         {
             "name": f"{folder.parent.name}-{folder.name}",
@@ -237,18 +237,8 @@ def _settings(home: Path, url: str, dag_folders: Sequence[Path]) -> dict[str, di
             "load_examples": "False",
             "dags_folder": str(dag_folders[0]),
             "dags_are_paused_at_creation": "False",
-            "simple_auth_manager_users": f"{USERNAME}:admin",
-            "execution_api_server_url": f"{url}/execution/",
         },
         "database": _database(home),
-        "api": {
-            "host": "127.0.0.1",
-            "port": port,
-            "base_url": url,
-            "workers": "1",
-            "secret_key": secrets.token_hex(32),
-        },
-        "api_auth": {"jwt_secret": secrets.token_hex(32)},
         "dag_processor": {
             "dag_bundle_config_list": json.dumps(bundles),
             "refresh_interval": "2",
@@ -263,17 +253,33 @@ def _settings(home: Path, url: str, dag_folders: Sequence[Path]) -> dict[str, di
     }
 
 
+def _server_settings(url: str) -> dict[str, dict[str, str]]:
+    return {
+        "core": {
+            "simple_auth_manager_users": f"{USERNAME}:admin",
+            "execution_api_server_url": f"{url}/execution/",
+        },
+        "api": {
+            "host": "127.0.0.1",
+            "port": url.rsplit(":", 1)[1],
+            "base_url": url,
+            "workers": "1",
+            "secret_key": secrets.token_hex(32),
+        },
+        "api_auth": {"jwt_secret": secrets.token_hex(32)},
+    }
+
+
 def _database(home: Path) -> dict[str, str]:
     return {"sql_alchemy_conn": f"sqlite:///{home / 'airflow.db'}"}
 
 
-def _merged(
-    base: Mapping[str, Mapping[str, str]], extra: Mapping[str, Mapping[str, str]]
-) -> dict[str, dict[str, str]]:
-    return {
-        section: {**base.get(section, {}), **extra.get(section, {})}
-        for section in [*base, *(extra.keys() - base.keys())]
-    }
+def _merged(*layers: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
+    merged: dict[str, dict[str, str]] = {}
+    for layer in layers:
+        for section, options in layer.items():
+            merged.setdefault(section, {}).update(options)
+    return merged
 
 
 def free_port(port: int = 0) -> int:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 POLL_SECONDS = 0.2
-TERM_SECONDS = 12
+TERM_SECONDS = 8
 
 
 class ProcessFailed(RuntimeError):

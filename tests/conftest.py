@@ -1,0 +1,40 @@
+"""Every test runs in an Airflow home of its own, and can reach no API but the one it starts.
+
+Airflow reads its home when it is first imported, so this happens before any test module is.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.harness.local_airflow import (
+    airflow_environment,
+    common_settings,
+    create_database,
+    write_settings,
+)
+
+REPOSITORY = Path(__file__).parents[1]
+HOME = Path(tempfile.mkdtemp(prefix="claude-batch-tests-"))
+
+
+def pytest_configure() -> None:
+    environment = airflow_environment(HOME, {})
+    os.environ.clear()
+    os.environ.update(environment)
+    write_settings(HOME, common_settings(HOME, [REPOSITORY / "dags"]))
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(HOME, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def airflow_database() -> None:
+    """A migrated database for tests that use Airflow's models in this process, such as `dag.test()`."""
+    create_database(HOME)

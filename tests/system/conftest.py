@@ -1,0 +1,55 @@
+"""One Airflow and one emulator for all system tests: they take 13 seconds to start.
+
+Tests share them, so each uses runs of its own and lets them finish.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from airflow_claude_batch.emulator.testing import Emulator, start_emulator
+from tests.harness.local_airflow import LocalAirflow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DAGS = Path(__file__).parents[2] / "dags"
+SECONDS = 240
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.system)
+            item.add_marker(pytest.mark.timeout(SECONDS))
+
+
+@pytest.fixture(scope="session")
+def emulator_process() -> Iterator[Emulator]:
+    """The API that `local_airflow` talks to; batches end when a test ends them."""
+    with start_emulator(duration="manual") as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def emulator(emulator_process: Emulator) -> Emulator:
+    """The emulator without batches, faults and journal of earlier tests."""
+    emulator_process.reset()
+    return emulator_process
+
+
+@pytest.fixture(scope="session")
+def local_airflow(
+    emulator_process: Emulator, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LocalAirflow]:
+    """Running Airflow with the DAGs of `dags/`; `write_dag` adds a test's own."""
+    connection = {"conn_type": "anthropic", "password": "any-key", "host": emulator_process.url}
+    with LocalAirflow(
+        tmp_path_factory.mktemp("airflow"),
+        dag_folders=[DAGS],
+        connections={"anthropic_default": connection},
+    ) as airflow:
+        yield airflow
