@@ -70,9 +70,9 @@ class _Server(uvicorn.Server):
         assert sockets is not None
         host, port = sockets[0].getsockname()[:2]
         url = f"http://{host}:{port}"
-        print(f"claude-batch-emulator listening on {url}", flush=True)
         if self._arguments.ready_file:
             _write_whole(self._arguments.ready_file, url)
+        print(f"claude-batch-emulator listening on {url}", flush=True)
         if self._arguments.max_seconds:
             asyncio.get_running_loop().call_later(self._arguments.max_seconds, self._stop)
         if self._arguments.stop_with_stdin:

@@ -180,12 +180,12 @@ def test_a_download_can_end_cleanly_in_the_middle_of_a_line(emulator, web, ended
 @pytest.mark.parametrize("mid_line", [True, False])
 def test_a_download_can_drop(emulator, web, ended, mid_line):
     emulator.fault("cut_results", fraction=0.5, mid_line=mid_line)
-    received = b""
+    received: list[bytes] = []
     with web.stream("GET", ended) as response, pytest.raises(httpx.RemoteProtocolError):
-        for chunk in response.iter_raw():
-            received += chunk
-    assert received.count(b"\n") == 20
-    assert received.endswith(b"\n") is not mid_line
+        received.extend(response.iter_raw())
+    body = b"".join(received)
+    assert body.count(b"\n") == 20
+    assert body.endswith(b"\n") is not mid_line
     assert emulator.journal(path=RESULTS)[-1]["status"] == 200
 
 
