@@ -1,0 +1,186 @@
+"""The Message Batches API as the engine uses it: few calls, raw bodies, no retries of their own.
+
+The SDK's client does authentication, base URL and errors. Its ``batches.create`` is not used: it
+needs all requests in memory and posts again by itself when an answer is lost. Answers are decoded
+partially with msgspec, so an unknown status or a new field is no error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from airflow_claude_batch.batches.storage import BLOCK
+
+if TYPE_CHECKING:
+    import anthropic
+
+PATH = "/v1/messages/batches"
+PAGE = 1000
+"""Batches on one page of the list (the API's maximum)."""
+ANSWER_SECONDS = 600.0
+"""How long a create may stay without an answer once its body is sent."""
+
+
+class RequestCounts(msgspec.Struct, frozen=True):
+    """How many requests of a batch are in which state. All are processing until the batch ends."""
+
+    processing: int = 0
+    succeeded: int = 0
+    errored: int = 0
+    canceled: int = 0
+    expired: int = 0
+
+    @property
+    def total(self) -> int:
+        """Requests in the batch."""
+        return self.processing + self.succeeded + self.errored + self.canceled + self.expired
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """A message batch, as far as the engine needs it."""
+
+    id: str
+    processing_status: str
+    request_counts: RequestCounts
+    created_at: datetime.datetime
+    expires_at: datetime.datetime | None = None
+    ended_at: datetime.datetime | None = None
+    cancel_initiated_at: datetime.datetime | None = None
+    archived_at: datetime.datetime | None = None
+    results_url: str | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether processing is over; only then there are results."""
+        return self.processing_status == "ended"
+
+
+class _Page(msgspec.Struct):
+    data: list[Batch]
+    has_more: bool = False
+    last_id: str | None = None
+
+
+decode_batch = msgspec.json.Decoder(Batch).decode
+decode_page = msgspec.json.Decoder(_Page).decode
+
+
+class BatchesApi:
+    """Synchronous calls. Every method raises the SDK's own exceptions.
+
+    :param client: an ``anthropic`` client of a platform that has message batches
+    :param conn_id: name of the Airflow connection, for messages
+    """
+
+    def __init__(self, client: anthropic.Anthropic, conn_id: str = "") -> None:
+        self._client = client.with_options(max_retries=0)
+        self._retrying = client
+        self.conn_id = conn_id
+
+    def create(self, body: Iterable[bytes], length: int, betas: list[str]) -> Batch:
+        """POST a batch once, streaming the body.
+
+        :param body: the JSON of the request body, in blocks
+        :param length: its length in bytes. Sent as Content-Length: some gateways refuse chunked bodies.
+        :param betas: beta features of the whole batch
+        """
+        headers = {"Content-Type": "application/json", "Content-Length": str(length)}
+        if betas:
+            headers["anthropic-beta"] = ",".join(betas)
+        response = self._client.post(
+            PATH,
+            content=iter(body),
+            cast_to=self._response_type(),
+            options={"headers": headers, "timeout": ANSWER_SECONDS},
+        )
+        return decode_batch(response.content)
+
+    def retrieve(self, batch_id: str) -> Batch:
+        """Look a batch up."""
+        response = self._retrying.get(f"{PATH}/{batch_id}", cast_to=self._response_type())
+        return decode_batch(response.content)
+
+    def cancel(self, batch_id: str) -> Batch:
+        """Ask for a batch to be cancelled; what is in flight may still finish."""
+        response = self._retrying.post(f"{PATH}/{batch_id}/cancel", cast_to=self._response_type())
+        return decode_batch(response.content)
+
+    def list_since(self, start: datetime.datetime) -> Iterator[Batch]:
+        """Batches of the workspace, newest first, back to ``start``."""
+        after: dict[str, str] = {}
+        while True:
+            response = self._retrying.get(
+                PATH, cast_to=self._response_type(), options={"params": {"limit": PAGE, **after}}
+            )
+            page = decode_page(response.content)
+            for batch in page.data:
+                if batch.created_at < start:
+                    return
+                yield batch
+            if not page.has_more or not page.last_id:
+                return
+            after = {"after_id": page.last_id}
+
+    @contextlib.contextmanager
+    def results(self, batch_id: str) -> Iterator[Iterator[bytes]]:
+        """Blocks of the results file.
+
+        Fetched from the client's own base URL: the URL that the batch object names could be on any
+        host, and the key would go there.
+        """
+        response = self._client.get(
+            f"{PATH}/{batch_id}/results",
+            cast_to=self._response_type(),
+            options={"headers": {"Accept": "application/binary"}},
+            stream=True,
+            stream_cls=_streams(),
+        )
+        with contextlib.closing(response):
+            yield response.iter_bytes(BLOCK)
+
+    @staticmethod
+    def _response_type() -> Any:
+        import httpx2
+
+        return httpx2.Response
+
+
+class AsyncBatchesApi:
+    """The calls that waiting needs, for an event loop.
+
+    :param client: an asynchronous ``anthropic`` client; closed with this object
+    """
+
+    def __init__(self, client: anthropic.AsyncAnthropic) -> None:
+        self._client = client.with_options(max_retries=0)
+        self._owned = client
+
+    async def retrieve(self, batch_id: str) -> Batch:
+        """Look a batch up."""
+        import httpx2
+
+        response = await self._client.get(f"{PATH}/{batch_id}", cast_to=httpx2.Response)
+        return decode_batch(response.content)
+
+    async def cancel(self, batch_id: str) -> Batch:
+        """Ask for a batch to be cancelled."""
+        import httpx2
+
+        response = await self._client.post(f"{PATH}/{batch_id}/cancel", cast_to=httpx2.Response)
+        return decode_batch(response.content)
+
+    async def close(self) -> None:
+        """Release the connections."""
+        await self._owned.close()
+
+
+def _streams() -> Any:
+    # The SDK wants a class here whenever stream=True; with cast_to=Response it never uses it.
+    import anthropic
+
+    return anthropic.Stream[object]

@@ -1,0 +1,160 @@
+"""The ledger: a job's durable record, and the claims that say whose batch a batch is.
+
+One JSON file in the job's folder, rewritten as a whole at each step. A damaged ledger is an error,
+never an empty one: forgetting a batch means paying for it twice.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+from typing import Any, Literal
+
+import msgspec
+
+from airflow_claude_batch.batches.errors import LedgerError
+from airflow_claude_batch.batches.storage import Folder
+
+LEDGER = "ledger.json"
+VERSION = 1
+
+
+class Delivery(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What the results of one part came to, once they lie at ``output``."""
+
+    output: str
+    """Where the records were written."""
+    counts: dict[str, int] = {}
+    """Requests by outcome."""
+    errors: dict[str, int] = {}
+    """Requests by error type."""
+    usage: dict[str, int] = {}
+    """Tokens by kind."""
+
+
+class Part(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """The slice of the job that goes into one batch."""
+
+    requests: str
+    """File of request lines in the job's folder."""
+    inputs: str
+    """File of custom_ids and the user's columns."""
+    request_count: int
+    bytes: int
+    """Length of the POST body."""
+    ids_digest: str = ""
+    """Hash over the custom_ids, independent of their order."""
+    round: int = 0
+    """0 is the first submission; n+1 resubmits what round n left retryable."""
+    intent_at: datetime.datetime | None = None
+    """When the POST was about to be sent. Without a batch id: its answer never arrived."""
+    intent_lease: int = 0
+    """Number of the lease under which it was about to be sent."""
+    batch_id: str | None = None
+    submitted_at: datetime.datetime | None = None
+    adopted: Literal["", "unverified", "verified"] = ""
+    """How the batch was found, when not by the answer to its own POST."""
+    foreign: list[str] = []
+    """Batches that looked like this part's and turned out to be somebody else's."""
+    split: bool = False
+    """Too large for the API: replaced by two later parts of half the size."""
+    delivery: Delivery | None = None
+
+
+class Ledger(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """All that is known about one job."""
+
+    version: int
+    job: str
+    """URL of the job's folder."""
+    dag_id: str = ""
+    run_id: str = ""
+    task_id: str = ""
+    map_index: int = -1
+    conn_id: str = ""
+    life: int = 1
+    """First try number of the life of the task instance that this job belongs to."""
+    created_at: datetime.datetime
+    spooled: bool = False
+    """Whether the whole input is stored; before that, nothing may be sent."""
+    digest: str = ""
+    request_count: int = 0
+    betas: list[str] = []
+    parts: list[Part] = []
+    superseded_by: str = ""
+    """URL of the job that replaced this one."""
+
+    @property
+    def live_parts(self) -> list[Part]:
+        """Parts that stand for themselves (a split part is stood for by its halves)."""
+        return [part for part in self.parts if not part.split]
+
+    @property
+    def batch_ids(self) -> list[str]:
+        """Batches of the job so far, in the order of its parts."""
+        return [part.batch_id for part in self.live_parts if part.batch_id]
+
+    @property
+    def handle(self) -> dict[str, Any]:
+        """The small JSON value that names this job in XCom."""
+        return {"job": self.job, "batch_ids": self.batch_ids, "request_count": self.request_count}
+
+
+_encoder = msgspec.json.Encoder()
+
+
+def save(folder: Folder, ledger: Ledger) -> None:
+    """Replace the stored ledger, readably."""
+    folder.write(LEDGER, msgspec.json.format(_encoder.encode(ledger), indent=2))
+
+
+def load(folder: Folder) -> Ledger | None:
+    """The job's ledger; None where there is no file.
+
+    :raises LedgerError: where there is one that cannot be read, or of another version
+    """
+    try:
+        data = folder.read(LEDGER)
+    except FileNotFoundError:
+        return None
+    try:
+        ledger = msgspec.json.decode(data, type=Ledger)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise LedgerError(
+            f"The ledger {folder.url}/{LEDGER} cannot be read ({error}; {len(data)} bytes). Nothing was "
+            "sent. It may name batches that are paid for: restore it from a backup, or, to start over on purpose, "
+            f"look up this job's batches under {folder.url.split('/jobs/')[0]}/batches and delete the folder."
+        ) from error
+    if ledger.version != VERSION:
+        raise LedgerError(
+            f"The ledger {folder.url}/{LEDGER} has version {ledger.version}; this release of "
+            f"airflow-claude-batch reads version {VERSION}. Upgrade the package on this machine."
+        )
+    return ledger
+
+
+def short_hash(text: str) -> str:
+    """A name for a file that stands for a longer one."""
+    return hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
+
+
+class Claim(msgspec.Struct, kw_only=True):
+    """The file ``batches/{batch_id}``: whose batch is this?"""
+
+    job: str
+    part: int
+
+
+def claim(root: Folder, batch_id: str, job: str, part: int) -> None:
+    """Write down that a batch belongs to a part of a job."""
+    root.child("batches").write(batch_id, msgspec.json.encode(Claim(job=job, part=part)) + b"\n")
+
+
+def find_claim(root: Folder, batch_id: str) -> Claim | None:
+    """Who owns a batch; None where nobody said so."""
+    try:
+        return msgspec.json.decode(root.child("batches").read(batch_id), type=Claim)
+    except FileNotFoundError:
+        return None
+    except msgspec.DecodeError as error:
+        raise LedgerError(f"The claim {root.url}/batches/{batch_id} cannot be read: {error}") from error

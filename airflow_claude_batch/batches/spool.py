@@ -1,0 +1,323 @@
+"""The spool: the whole input, validated, as part files in the job's folder, before anything is sent.
+
+A part is what goes into one batch. Its requests file holds one request a line, exactly as they are
+sent: the body of the POST is these lines joined by commas. Its inputs file holds, in the same
+order, each custom_id with the user's own columns; it is what answers are joined with and counted
+against. Memory does not grow with the input, except for 8 bytes a request to find duplicates.
+"""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+import heapq
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+import msgspec
+
+from airflow_claude_batch.batches.errors import Fault, InputError
+from airflow_claude_batch.batches.ledger import Part
+from airflow_claude_batch.batches.requests import Normaliser, Request, shorten
+from airflow_claude_batch.batches.storage import Folder, iter_blocks, iter_lines
+
+MAX_REQUESTS = 100_000
+"""Most requests of a batch (source: the API's limits)."""
+MAX_BYTES = 255_000_000
+"""Most bytes of a part: 256 MB, of which whether MB or MiB is not documented, less a margin."""
+SHOWN_FAULTS = 20
+
+BODY_START = b'{"requests":['
+BODY_END = b"]}"
+
+_encode = msgspec.json.Encoder().encode
+_FLUSH_AT = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Where a part closes."""
+
+    requests: int = MAX_REQUESTS
+    """At most this many requests in a part."""
+    bytes: int = MAX_BYTES
+    """At most this many bytes in the body that a part is sent as."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spooled:
+    """A whole input, spooled."""
+
+    parts: list[Part]
+    request_count: int
+    digest: str
+    """Hash over the request lines, independent of their order."""
+
+
+def bisect_part(folder: Folder, part: Part, first_file: int) -> list[Part]:
+    """Store a part again as two parts of half as many requests.
+
+    :param first_file: number for the first of the new files
+    """
+    half = (part.request_count + 1) // 2
+    compress = part.requests.endswith(".gz")
+    writer = SpoolWriter(
+        folder, Limits(requests=half), compress=compress, first_part=first_file, round=part.round
+    )
+    with writer:
+        for request in read_requests(folder, part.requests, part.inputs):
+            writer.add(request)
+    return writer.result().parts
+
+
+def read_requests(folder: Folder, requests: str, inputs: str) -> Iterator[Request]:
+    """The stored requests of a part, with the user's columns."""
+    with folder.open_read(requests) as file:
+        rows = read_inputs(folder, inputs)
+        for line, (custom_id, columns) in zip(iter_lines(file), rows, strict=True):
+            yield Request(custom_id=custom_id, line=line, columns=msgspec.Raw(columns) if columns else None)
+
+
+def spool(
+    records: Iterable[Any],
+    folder: Folder,
+    *,
+    defaults: Mapping[str, Any],
+    limits: Limits | None = None,
+    compress: bool = False,
+) -> Spooled:
+    """Stream records through validation into part files.
+
+    :param defaults: Messages API parameters for requests that do not set them
+    :param compress: store the part files gzipped (they are sent uncompressed all the same)
+    :raises InputError: with the first 20 faults of the input in full, and their number. The
+        source is read to its end to find them all.
+    """
+    normalise = Normaliser(defaults)
+    faults = _Faults()
+    writer = SpoolWriter(folder, limits or Limits(), compress=compress)
+    with writer:
+        index = -1
+        for index, record in enumerate(records):
+            try:
+                request = normalise(record, index)
+            except InputError as error:
+                faults.add(error)
+                writer.skip()
+                continue
+            too_large = writer.add(request)
+            if too_large:
+                value = f"{len(request.line)} bytes"
+                fault = Fault(index=index, where=f"request {request.custom_id}", value=value, rule=too_large)
+                faults.add(InputError([fault]))
+                writer.skip()
+    if index < 0:
+        rule = "at least one request is needed; where an empty input is normal, skip the task upstream"
+        faults.add(InputError([Fault(index=0, where="requests", value="no records", rule=rule)]))
+    for duplicate in writer.duplicates():
+        faults.add(InputError([duplicate]))
+    if faults.total:
+        raise InputError(faults.shown, faults.total)
+    return writer.result()
+
+
+class _Faults:
+    """The first faults in full, all of them counted."""
+
+    def __init__(self) -> None:
+        self.shown: list[Fault] = []
+        self.total = 0
+
+    def add(self, error: InputError) -> None:
+        self.total += error.total
+        self.shown += error.faults[: SHOWN_FAULTS - len(self.shown)]
+
+
+@dataclass
+class SpoolWriter:
+    """Writes requests into parts, closing each at its limits.
+
+    :param first_part: number of the first part file; later rounds go on counting
+    :param round: the round that the parts belong to
+    """
+
+    folder: Folder
+    limits: Limits
+    compress: bool = False
+    first_part: int = 0
+    round: int = 0
+    parts: list[Part] = field(default_factory=list)
+    _open: _PartWriter | None = None
+    _digest: int = 0
+    _hashes: list[array[int]] = field(default_factory=list)
+    _count: int = 0
+    _skipped: array[int] = field(default_factory=lambda: array("Q"))
+
+    def __enter__(self) -> SpoolWriter:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._close_part(keep=kind is None)
+
+    def add(self, request: Request) -> str | None:
+        """Store a request. Returns the rule it breaks where it is too large for any batch."""
+        needed = len(request.line) + len(BODY_START) + len(BODY_END)
+        if needed > self.limits.bytes:
+            return f"one request may take up {self.limits.bytes} bytes at the most; make it smaller"
+        part = self._open
+        if part is None or part.count >= self.limits.requests or part.bytes + needed > self.limits.bytes:
+            self._close_part()
+            part = self._open = _PartWriter(self.folder, self.first_part + len(self.parts), self.compress)
+        self._digest += int.from_bytes(hashlib.sha256(request.line).digest(), "big")
+        part.add(request)
+        self._count += 1
+        return None
+
+    def skip(self) -> None:
+        """Say that a record of the input was not stored, so that positions stay right in messages."""
+        self._skipped.append(self._count)
+
+    def result(self) -> Spooled:
+        """What was written; call it after the last request."""
+        count = sum(part.request_count for part in self.parts)
+        digest = f"{self._digest % (1 << 256):064x}"
+        return Spooled(parts=self.parts, request_count=count, digest=f"sha256-sum:{count}:{digest}")
+
+    def duplicates(self) -> Iterator[Fault]:
+        """Each repetition of a custom_id, in the whole input.
+
+        Sorted hashes of all parts are merged; where two are equal the stored ids are compared,
+        so that an unlucky pair of different ids is not taken for one.
+        """
+        suspects: set[int] = set()
+        last = -1
+        for value in heapq.merge(*self._hashes):
+            if value == last:
+                suspects.add(value)
+            last = value
+        if not suspects:
+            return
+        first_seen: dict[str, int] = {}
+        number = -1
+        for part in self.parts:
+            for custom_id, _ in read_inputs(self.folder, part.inputs):
+                number += 1
+                if _id_hash(custom_id) not in suspects:
+                    continue
+                index = number + bisect.bisect_right(self._skipped, number)
+                first = first_seen.setdefault(custom_id, index)
+                if first != index:
+                    rule = f"a custom_id occurs once in a job; record {first} has it too"
+                    yield Fault(index=index, where="custom_id", value=shorten(custom_id), rule=rule)
+
+    def _close_part(self, *, keep: bool = True) -> None:
+        part, self._open = self._open, None
+        if part is None:
+            return
+        part.close()
+        if keep:
+            self.parts.append(part.result(self.round))
+            self._hashes.append(array("Q", sorted(part.hashes)))
+
+
+class _PartWriter:
+    """The two files of one part, written in large blocks."""
+
+    def __init__(self, folder: Folder, number: int, compress: bool) -> None:
+        suffix = ".jsonl.gz" if compress else ".jsonl"
+        self._names = f"requests-{number:05d}{suffix}", f"inputs-{number:05d}{suffix}"
+        self._requests = _LineWriter(folder.open_write(self._names[0]))
+        self._inputs = _LineWriter(folder.open_write(self._names[1]))
+        self.hashes = array("Q")
+        self.count = 0
+        # Every line costs itself and a comma, the last one only itself.
+        self.bytes = len(BODY_START) + len(BODY_END) - 1
+
+    def add(self, request: Request) -> None:
+        self.count += 1
+        self.bytes += len(request.line) + 1
+        self.hashes.append(_id_hash(request.custom_id))
+        self._requests.add(request.line)
+        if request.columns:
+            self._inputs.add(_encode({"custom_id": request.custom_id, "input": request.columns}))
+        else:
+            self._inputs.add(b'{"custom_id":"' + request.custom_id.encode() + b'"}')
+
+    def close(self) -> None:
+        self._requests.close()
+        self._inputs.close()
+
+    def result(self, round: int) -> Part:
+        requests, inputs = self._names
+        return Part(
+            requests=requests,
+            inputs=inputs,
+            request_count=self.count,
+            bytes=self.bytes,
+            round=round,
+            ids_digest=f"{sum(self.hashes) % (1 << 64):016x}",
+        )
+
+
+class _LineWriter:
+    """Gathers lines into blocks of about a megabyte."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._lines: list[bytes] = []
+        self._size = 0
+
+    def add(self, line: bytes) -> None:
+        self._lines.append(line)
+        self._size += len(line)
+        if self._size >= _FLUSH_AT:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._lines:
+            self._lines.append(b"")
+            self._file.write(b"\n".join(self._lines))
+            self._lines, self._size = [], 0
+
+    def close(self) -> None:
+        try:
+            self._flush()
+        finally:
+            self._file.close()
+
+
+def _id_hash(custom_id: str) -> int:
+    return int.from_bytes(hashlib.blake2b(custom_id.encode(), digest_size=8).digest(), "big")
+
+
+class _InputLine(msgspec.Struct):
+    custom_id: str
+    input: msgspec.Raw = msgspec.Raw(b"")
+
+
+_decode_input = msgspec.json.Decoder(_InputLine).decode
+
+
+def read_inputs(folder: Folder, name: str) -> Iterator[tuple[str, bytes]]:
+    """Each custom_id of an inputs file with the user's columns as JSON (empty where there are none)."""
+    with folder.open_read(name) as file:
+        for line in iter_lines(file):
+            row = _decode_input(line)
+            yield row.custom_id, bytes(row.input)
+
+
+def read_body(folder: Folder, name: str) -> Iterator[bytes]:
+    """The POST body of a part, block by block: its request lines, joined by commas."""
+    yield BODY_START
+    held = b""
+    with folder.open_read(name) as file:
+        for block in iter_blocks(file):
+            # JSON never holds a bare newline, so each one ends a line; the very last one is dropped.
+            block = held + block
+            held = block[-1:]
+            yield block[:-1].replace(b"\n", b",")
+    if held != b"\n":
+        yield held
+    yield BODY_END

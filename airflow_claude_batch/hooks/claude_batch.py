@@ -1,0 +1,77 @@
+"""The connection to Claude, for everything in this package.
+
+Connection type, authentication and clients are those of ``apache-airflow-providers-anthropic``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.anthropic.hooks.anthropic import AnthropicHook
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, Connection
+
+from airflow_claude_batch.batches.api import AsyncBatchesApi, BatchesApi
+
+if TYPE_CHECKING:
+    from airflow_claude_batch.batches.api import Batch
+
+
+class ClaudeBatchHook(AnthropicHook):
+    """Message batches over an Airflow connection of type ``anthropic``.
+
+    Where the default connection does not exist, the SDK's own environment variables are used
+    (``ANTHROPIC_API_KEY``, ``ANTHROPIC_BASE_URL``).
+
+    :param conn_id: the connection; ``anthropic_default`` unless told otherwise
+    """
+
+    @classmethod
+    def get_connection(cls, conn_id: str) -> Connection:
+        """The Airflow connection, or an empty one where only the environment knows the key."""
+        try:
+            return super().get_connection(conn_id)
+        except AirflowNotFoundException:
+            return _from_environment(conn_id)
+
+    @classmethod
+    async def aget_connection(cls, conn_id: str) -> Connection:
+        """Like :meth:`get_connection`, without blocking the event loop."""
+        try:
+            return await super().aget_connection(conn_id)
+        except AirflowNotFoundException:
+            return _from_environment(conn_id)
+
+    @property
+    def connection_model(self) -> str | None:
+        """The default model that the connection's extra names, if any; never a silent choice."""
+        return self._connection.extra_dejson.get("model") or None
+
+    @property
+    def batches(self) -> BatchesApi:
+        """The Message Batches API, synchronous.
+
+        :raises AnthropicError: on a platform that has no message batches (Bedrock, Vertex, Foundry)
+        """
+        self._require_first_party("The Message Batches API")
+        return BatchesApi(self._first_party_conn, self.conn_id)
+
+    async def get_async_batches(self) -> AsyncBatchesApi:
+        """The Message Batches API for an event loop; close it after use."""
+        client: Any = await self.get_async_conn()
+        self._require_first_party("The Message Batches API")
+        return AsyncBatchesApi(client)
+
+    def get_batch_status(self, batch_id: str) -> Batch:
+        """Look one batch up."""
+        return self.batches.retrieve(batch_id)
+
+
+def _from_environment(conn_id: str) -> Connection:
+    import os
+
+    if conn_id != ClaudeBatchHook.default_conn_name or not os.environ.get("ANTHROPIC_API_KEY"):
+        raise AirflowNotFoundException(
+            f"The connection {conn_id!r} isn't defined. Create one of type 'anthropic' (password = API key)"
+            + (", or set ANTHROPIC_API_KEY." if conn_id == ClaudeBatchHook.default_conn_name else ".")
+        )
+    return Connection(conn_id=conn_id, conn_type="anthropic")

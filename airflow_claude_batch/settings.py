@@ -1,0 +1,68 @@
+"""Airflow's configuration section ``[claude_batch]`` and Airflow's object storage, for the operators."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from airflow_claude_batch.batches.storage import Folder
+
+SECTION = "claude_batch"
+SINGLE_MACHINE_EXECUTORS = {"LocalExecutor", "SequentialExecutor", "DebugExecutor"}
+
+
+def open_folder(url: str) -> Folder:
+    """A folder through ``ObjectStoragePath``: ``s3://conn_id@bucket/key``, ``file:///…`` and so on."""
+    from airflow.sdk import ObjectStoragePath
+
+    from airflow_claude_batch.batches.storage import Folder
+
+    path = ObjectStoragePath(url)
+    return Folder(fs=path.fs, path=path.path.rstrip("/") or "/", url=url.rstrip("/"))
+
+
+def storage_root(override: str | None = None) -> Folder:
+    """Where ledgers and spooled requests live.
+
+    :param override: ``storage_path`` of the operator
+    :raises ConfigurationError: when it is not set and workers may run on several machines
+    """
+    from airflow.providers.common.compat.sdk import conf
+
+    from airflow_claude_batch.batches.errors import ConfigurationError
+
+    configured = override or conf.get(SECTION, "storage_path", fallback="")
+    if configured:
+        return open_folder(configured)
+    executors = {name.strip().rpartition(".")[2] for name in conf.get("core", "executor").split(",")}
+    if not executors <= SINGLE_MACHINE_EXECUTORS:
+        raise ConfigurationError(
+            f"[{SECTION}] storage_path is not set, and with {', '.join(sorted(executors))} a retry may run on "
+            "another machine. Set it to a folder that all workers reach, for example "
+            "AIRFLOW__CLAUDE_BATCH__STORAGE_PATH=s3://conn_id@bucket/claude_batch"
+        )
+    home = Path(os.environ.get("AIRFLOW_HOME") or "~/airflow").expanduser().resolve()
+    return open_folder(f"{home.as_uri()}/claude_batch")
+
+
+def max_inline_bytes() -> int:
+    """The most that records may take up in XCom."""
+    from airflow.providers.common.compat.sdk import conf
+
+    return conf.getint(SECTION, "max_inline_bytes", fallback=1_000_000)
+
+
+def compress_spool() -> bool:
+    """Whether spooled requests are stored gzipped."""
+    from airflow.providers.common.compat.sdk import conf
+
+    return bool(conf.get(SECTION, "compression", fallback="none") == "gzip")
+
+
+def reconcile_grace_seconds() -> float:
+    """How long a batch may take to appear in the API's list after an interrupted POST."""
+    from airflow.providers.common.compat.sdk import conf
+
+    return conf.getfloat(SECTION, "reconcile_grace_seconds", fallback=60.0)
