@@ -48,7 +48,7 @@ _ADMIN_MISTAKES = (msgspec.ValidationError, ValueError, KeyError, re.error)
 def create_app(settings: Settings | None = None) -> ASGIApp:
     """The emulator as an ASGI application; it needs :func:`connection.protocol` to cut connections."""
     emulation = Emulation(settings or Settings())
-    api = Starlette(routes=Api(emulation.store).routes(), exception_handlers=_API_ERRORS)
+    api = Starlette(routes=Api(emulation.store, emulation.blocks).routes(), exception_handlers=_API_ERRORS)
     gate = Gate(api, emulation.store, emulation.journal, emulation.faults)
 
     @contextlib.asynccontextmanager

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from airflow_claude_batch.emulator.clock import Clock
 from airflow_claude_batch.emulator.faults import Faults
 from airflow_claude_batch.emulator.journal import Journal
+from airflow_claude_batch.emulator.results import BlockCache
 from airflow_claude_batch.emulator.store import Store
 
 if TYPE_CHECKING:
@@ -21,9 +22,11 @@ class Emulation:
         self.faults = Faults()
         self.journal = Journal()
         self.store = Store(Clock(), settings)
+        self.blocks = BlockCache()
 
     async def reset(self) -> None:
         """Forget batches, journal, faults, changed settings and advanced time."""
         self.faults.remove()
         self.journal.clear()
+        self.blocks.clear()
         await self.store.clear(self._initial)

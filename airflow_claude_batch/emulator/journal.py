@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 import time
 from collections import Counter, deque
@@ -75,14 +76,15 @@ class Journal:
     ) -> list[Entry]:
         """Kept entries after number ``n`` that match; ``waiting=False`` leaves out those not yet answered."""
         pattern = re.compile(path or "")
-        return [
+        newer = itertools.takewhile(lambda entry: entry.n > n, reversed(self._entries))
+        found = [
             entry
-            for entry in self._entries
-            if entry.n > n
-            and method in (None, entry.method)
+            for entry in newer
+            if method in (None, entry.method)
             and pattern.search(entry.path)
             and (waiting or entry.status is not None)
         ]
+        return found[::-1]
 
     async def wait(
         self, count: int, timeout: float, n: int, method: str | None, path: str | None, waiting: bool

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from airflow_claude_batch.emulator.errors import ApiError
 from airflow_claude_batch.emulator.models import Model, find_model
+from airflow_claude_batch.emulator.schema import problem_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -270,6 +273,8 @@ def _check_output_config(config: Any, params: dict[str, Any], model: Model) -> N
         raise invalid("output_config.format.type: Input should be 'json_schema'")
     if not isinstance(output_format.get("schema"), dict):
         raise invalid("output_config.format.schema: Field required")
+    if problem := problem_with(msgspec.json.encode(output_format["schema"])):
+        raise invalid(f"output_config.format.schema: {problem}")
     if not model.structured_outputs:
         raise invalid(f"output_config.format: {model.id} does not support structured outputs")
 

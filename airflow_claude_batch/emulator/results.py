@@ -47,6 +47,11 @@ class BlockCache:
         self._blocks: OrderedDict[tuple[str, int], bytes] = OrderedDict()
         self._size = 0
 
+    def clear(self) -> None:
+        """Drop all blocks."""
+        self._blocks.clear()
+        self._size = 0
+
     def get(self, batch: Batch, number: int, lines: Sequence[Line]) -> bytes:
         """The block of this number, made if need be."""
         key = (batch.id, number)

@@ -32,9 +32,9 @@ _T = TypeVar("_T")
 class Api:
     """Handlers over one store."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, blocks: BlockCache) -> None:
         self._store = store
-        self._blocks = BlockCache()
+        self._blocks = blocks
 
     def routes(self) -> list[Route]:
         one = "/v1/messages/batches/{batch_id}"

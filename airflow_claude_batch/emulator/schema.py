@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from typing import Any
 
+import msgspec
+
+_TRIED_SEEDS = 3
 _MAX_DEPTH = 6
 _WORDS = [
     "usage",
@@ -51,6 +55,20 @@ _FORMATS = {
     "uri": "https://example.com/report",
     "uuid": "3f0c9a52-5f0e-4a55-9d0c-6a4f0f6d2b11",
 }
+
+
+@functools.lru_cache(maxsize=512)
+def problem_with(schema: bytes) -> str | None:
+    """Why no value can be written for this schema (its JSON), or ``None``."""
+    root = msgspec.json.decode(schema)
+    try:
+        for seed in range(_TRIED_SEEDS):
+            SchemaWriter(root, seed).value()
+    except RecursionError:
+        return "the schema is recursive without end"
+    except (LookupError, TypeError, ValueError) as error:
+        return f"the schema is not valid: {error!r}"
+    return None
 
 
 class SchemaWriter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 import msgspec
@@ -81,4 +82,15 @@ class Settings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 def merged(settings: Settings, changes: dict[str, Any]) -> Settings:
     """Settings with ``changes`` laid over; raises ``msgspec.ValidationError`` for unknown names or types."""
     current: dict[str, Any] = msgspec.to_builtins(settings)
-    return msgspec.convert({**current, **changes}, Settings)
+    new = msgspec.convert({**current, **changes}, Settings)
+    for failure in new.outcomes.failures:
+        if failure.pattern is not None:
+            _check_pattern(failure.pattern)
+    return new
+
+
+def _check_pattern(pattern: str) -> None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise msgspec.ValidationError(f"pattern {pattern!r} is no regular expression: {error}") from None

@@ -258,6 +258,8 @@ def test_wrong_settings_are_refused_and_change_nothing(emulator):
         emulator.settings(speeed=2)
     with pytest.raises(EmulatorError, match="duration"):
         emulator.settings(duration="sometimes")
+    with pytest.raises(EmulatorError, match="regular expression"):
+        emulator.settings(outcomes={"failures": [{"pattern": "("}]})
     assert emulator.settings() == before
 
 

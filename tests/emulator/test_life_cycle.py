@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 import urllib.request
@@ -202,3 +203,21 @@ def test_a_wrong_key_is_refused_until_the_key_is_changed_back(emulator, client):
     assert (error.value.type, error.value.status_code) == ("authentication_error", 401)
     emulator.settings(api_key="test-key-1234")
     client.messages.batches.list()
+
+
+def test_the_beta_endpoints_and_the_asynchronous_client_work_alike(emulator, client):
+    request = {"custom_id": "a", "params": {"model": "claude-haiku-4-5", "max_tokens": 500, "messages": []}}
+    request["params"]["messages"] = [{"role": "user", "content": "Hello?"}]
+    batch = client.beta.messages.batches.create(requests=[request], betas=["output-300k-2026-03-24"])
+    emulator.end(batch.id)
+    (line,) = client.beta.messages.batches.results(batch.id)
+    assert line.result.type == "succeeded"
+    assert emulator.batches()[0]["betas"] == ["output-300k-2026-03-24"]
+
+    async def listed():
+        async with anthropic.AsyncAnthropic(
+            api_key="k", base_url=emulator.url, _strict_response_validation=True
+        ) as asynchronous:
+            return [b.id async for b in asynchronous.messages.batches.list(limit=1)]
+
+    assert asyncio.run(listed()) == [batch.id]

@@ -86,6 +86,14 @@ def user(*content):
         ({"temperature": 0.5}, "temperature"),
         ({"top_k": 3}, "top_k"),
         ({"output_config": {"format": {"type": "yaml"}}}, "output_config.format.type"),
+        (
+            {"output_config": {"format": {"type": "json_schema", "schema": {"$ref": "#/$defs/none"}}}},
+            "output_config.format.schema: the schema is not valid",
+        ),
+        (
+            {"output_config": {"format": {"type": "json_schema", "schema": {"$ref": "#"}}}},
+            "output_config.format.schema: the schema is recursive",
+        ),
         ({"thinking": {"type": "enabled", "budget_tokens": 5}}, "budget_tokens"),
         (
             {"model": "claude-opus-5-5", "tools": [TOOL], "tool_choice": {"type": "any"}},
