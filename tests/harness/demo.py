@@ -31,6 +31,7 @@ FOLDER = REPOSITORY / ".demo"
 UI_PORT = 8080
 
 BATCH_SECONDS = 15
+RUN_SECONDS = 180
 EMULATOR_SETTINGS = {"outcomes": {"errored": {"overloaded_error": 0.015}, "expired": 0.01}}
 
 LIVE_ACCOUNTS = 5
@@ -87,7 +88,7 @@ def demo(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     airflow.api.wait_for_dag(arguments.dag)
     run_id = airflow.api.trigger(arguments.dag, conf)
     say("run", f"{arguments.dag} {run_id}")
-    state = follow(airflow, arguments.dag, run_id, LIVE_HOURS * 3600 if arguments.live else 150)
+    state = follow(airflow, arguments.dag, run_id, LIVE_HOURS * 3600 if arguments.live else RUN_SECONDS)
     if state == "success":
         print_results(airflow, arguments.dag, run_id)
     else:
