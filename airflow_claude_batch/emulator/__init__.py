@@ -1,7 +1,7 @@
 """A local Claude Message Batches API over HTTP, for demos, for this package's tests and for users' own.
 
 Run ``claude-batch-emulator`` and point an API client at the URL that it prints; any non-empty key works.
-State is in memory. In tests use `airflow_claude_batch.emulator.testing`. It shares no code with this
+State is in memory. In tests use `emulator.testing` or the fixture of `emulator.pytest_plugin`. It shares no code with this
 package's engine, so that one misreading of the API cannot hide in both.
 
 Time: the emulated clock starts at the real now and runs at real speed, so ``created_at`` is true wall time

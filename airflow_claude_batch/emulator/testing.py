@@ -7,8 +7,7 @@ As a context manager::
         ...
         emulator.end(batch.id)
 
-or as a pytest fixture: ``pytest_plugins = ["airflow_claude_batch.emulator.testing"]`` gives
-``claude_batch_emulator``, one process for the session, reset for every test.
+or as a pytest fixture: see `airflow_claude_batch.emulator.pytest_plugin`.
 """
 
 from __future__ import annotations
@@ -26,8 +25,6 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -224,17 +221,3 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-@pytest.fixture(scope="session")
-def claude_batch_emulator_process() -> Iterator[Emulator]:
-    """One emulator process for the test session; batches end when a test says so."""
-    with start_emulator(duration="manual") as emulator:
-        yield emulator
-
-
-@pytest.fixture
-def claude_batch_emulator(claude_batch_emulator_process: Emulator) -> Emulator:
-    """The session's emulator, empty."""
-    claude_batch_emulator_process.reset()
-    return claude_batch_emulator_process

@@ -85,7 +85,7 @@ def test_again(claude_batch_emulator):
 def test_the_pytest_plugin_gives_other_peoples_tests_an_empty_emulator(tmp_path):
     (tmp_path / "test_users.py").write_text(USERS_TEST)
     command = [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "-p", "no:cacheprovider"]
-    command += ["-p", "airflow_claude_batch.emulator.testing", str(tmp_path)]
+    command += ["-p", "airflow_claude_batch.emulator.pytest_plugin", str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     assert "2 passed" in done.stdout, done.stdout
@@ -94,7 +94,7 @@ def test_the_pytest_plugin_gives_other_peoples_tests_an_empty_emulator(tmp_path)
 def test_it_imports_nothing_of_airflow_or_the_engine():
     code = (
         "import sys, airflow_claude_batch.emulator.cli, airflow_claude_batch.emulator.testing;"
-        "print([m for m in sys.modules if m.split('.')[0] in ('airflow', 'anthropic')"
+        "print([m for m in sys.modules if m.split('.')[0] in ('airflow', 'anthropic', 'pytest')"
         " or m.startswith('airflow_claude_batch.batches')])"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
