@@ -1,8 +1,8 @@
 """A local Claude Message Batches API over HTTP, for demos, for this package's tests and for users' own.
 
 Run ``claude-batch-emulator`` and point an API client at the URL that it prints; any non-empty key works.
-State is in memory. In tests use `emulator.testing` or the fixture of `emulator.pytest_plugin`. It shares no code with this
-package's engine, so that one misreading of the API cannot hide in both.
+State is in memory. In tests use `emulator.testing`, or the fixture of `emulator.pytest_plugin`. It shares no
+code with this package's engine, so that one misreading of the API cannot hide in both.
 
 Time: the emulated clock starts at the real now and runs at real speed, so ``created_at`` is true wall time
 and ``expires_at`` is 24 real hours later. ``--speed`` shortens the processing of batches and nothing else;
