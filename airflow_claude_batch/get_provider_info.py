@@ -78,10 +78,30 @@ _CONFIG_SECTION: dict[str, Any] = {
             "example": "gzip",
             "default": "none",
         },
+        "reconcile_grace_seconds": {
+            "description": (
+                "How long a batch may take to appear in the API's list after its creation was interrupted.\n"
+                "Only after this time is a part without a batch submitted again.\n"
+            ),
+            "version_added": "0.1.0",
+            "type": "float",
+            "example": None,
+            "default": "60",
+        },
+        "reconcile_grace_seconds": {
+            "description": (
+                "How long, in seconds, a batch may take to appear in the API's list after a POST whose answer\n"
+                "was lost. Only after it a part that is not in the list is sent again.\n"
+            ),
+            "version_added": "0.1.0",
+            "type": "float",
+            "example": None,
+            "default": "60.0",
+        },
         "retention_days": {
             "description": (
-                "Age in days from which a finished job's spooled requests may be removed from\n"
-                "``storage_path``. Anthropic keeps a batch's results for 29 days.\n"
+                "Age in days from which ``claude-batch purge`` deletes a job's ledger and spooled requests\n"
+                "from ``storage_path``. Anthropic keeps a batch's results for 29 days.\n"
             ),
             "version_added": "0.1.0",
             "type": "integer",

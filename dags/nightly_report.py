@@ -40,6 +40,12 @@ SYSTEM = (
     "You write for customer success managers. Summarise the account's last 24 hours in at most 60 words: "
     "what changed, why it may matter, and one next step. Use only the figures you are given."
 )
+TICKETS = ["login loops after the SSO change", "export times out", "invoice question", "asks for EU hosting"]
+PROMPT = """\
+Account {account} ({plan} plan), the 24 hours before {day}:
+{active_users} of {seats} seats active
+{api_calls:,} API calls, {change_percent:+} % against the day before, {failed_calls:,} of them failed
+New tickets: {tickets}"""
 
 
 def account_activity(accounts: int, day: str) -> Iterator[dict[str, Any]]:
@@ -70,12 +76,12 @@ def account_activity(accounts: int, day: str) -> Iterator[dict[str, Any]]:
 def report_requests(params: dict[str, Any], ds: str) -> Iterator[dict[str, Any]]:
     """One request per account, made while they are sent: a million would not need more memory.
 
-    `account` and `plan` are no parameters of the API; they come back with the answer, as its `input`.
+    `account`, `plan` and `api_calls` are no parameters of the API; they come back beside the answer.
     """
     for activity in account_activity(params["accounts"], ds):
         yield {
             "custom_id": f"report-{activity['account']}",
-            "prompt": f"Usage of the 24 hours before {ds}:\n{json.dumps(activity, indent=1)}",
+            "prompt": PROMPT.format(day=ds, **activity),
             "account": activity["account"],
             "plan": activity["plan"],
             "api_calls": activity["api_calls"],
@@ -119,6 +125,11 @@ def records(folder: ObjectStoragePath) -> Iterator[dict[str, Any]]:
     for part in sorted(folder.iterdir()) if folder.exists() else ():
         with part.open("r") as lines:
             yield from map(json.loads, lines)
+
+
+def reason(errored: dict[str, Any]) -> str:
+    """Why a request has no answer: the error's type, or `expired` and the like."""
+    return errored["error_type"] or errored["outcome"]
 
 
 with DAG(

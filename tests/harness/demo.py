@@ -15,6 +15,7 @@ import json
 import os
 import signal
 import sys
+import textwrap
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -153,8 +154,7 @@ def print_summary(summary: dict[str, Any]) -> None:
         with part.open() as lines:
             record = json.loads(next(lines))
         print(f"An answer ({record['custom_id']}):")
-        for line in record["text"].splitlines()[:4]:
-            print(f"            {line[:150]}")
+        print(textwrap.indent(textwrap.fill(textwrap.shorten(record["text"], 350), 88), " " * 12))
 
 
 def print_failures(airflow: LocalAirflow, dag_id: str, run_id: str) -> None:

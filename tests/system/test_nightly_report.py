@@ -36,6 +36,8 @@ def test_the_wait_holds_no_worker_slot_and_every_request_is_delivered_once(
     run_id = api.trigger(DAG, {"accounts": ACCOUNTS, "output": tmp_path.as_uri()})
 
     api.wait_for_task(DAG, run_id, "wait", "deferred")
+    looks = len(emulator.journal(method="GET"))
+    emulator.wait_for("GET", count=looks + 1, timeout=60)  # the triggerer looks, and nobody else is awake
     pool = api.pool()
     assert (pool["occupied_slots"], pool["deferred_slots"]) == (0, 1)
     states = {instance["task_id"]: instance["state"] for instance in api.task_instances(DAG, run_id)}
