@@ -39,9 +39,9 @@ def storage_root(override: str | None = None) -> Folder:
     executors = {name.strip().rpartition(".")[2] for name in conf.get("core", "executor").split(",")}
     if not executors <= SINGLE_MACHINE_EXECUTORS:
         raise ConfigurationError(
-            f"[{SECTION}] storage_path is not set, and with {', '.join(sorted(executors))} a retry may run on "
-            "another machine. Set it to a folder that all workers reach, for example "
-            "AIRFLOW__CLAUDE_BATCH__STORAGE_PATH=s3://conn_id@bucket/claude_batch"
+            f"[{SECTION}] storage_path is not set, and with {', '.join(sorted(executors))} a retry may run "
+            "on another machine. Set it to a folder that all workers reach, for example "
+            f"AIRFLOW__CLAUDE_BATCH__STORAGE_PATH=s3://conn_id@bucket/{SECTION}"
         )
     home = Path(os.environ.get("AIRFLOW_HOME") or "~/airflow").expanduser().resolve()
     return open_folder(f"{home.as_uri()}/claude_batch")
@@ -66,3 +66,10 @@ def reconcile_grace_seconds() -> float:
     from airflow.providers.common.compat.sdk import conf
 
     return conf.getfloat(SECTION, "reconcile_grace_seconds", fallback=60.0)
+
+
+def retention_days() -> int:
+    """Age in days from which ``claude-batch purge`` deletes jobs."""
+    from airflow.providers.common.compat.sdk import conf
+
+    return conf.getint(SECTION, "retention_days", fallback=29)

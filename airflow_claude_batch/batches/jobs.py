@@ -132,48 +132,59 @@ def start_job(
     :param life: first try number of the task instance's life: the same for its retries, another
         after a clear
     :param force_new: after a clear, start a new job even for the same requests
-    :returns: the job, and the older one that it replaces, if the requests have changed
+    :returns: the job, and the older one that it replaces, if that is not settled yet
     :raises InputError: if the requests are faulty; the older job is then left as it is
     """
     home = identity.folder(root)
     with leases.hold(home) as lease:
+        spooled = _spooled_jobs(home)
+        current = spooled[0] if spooled else None
+        if current and current[1].life == life:
+            log.info("Resuming the job in %s: %s", current[0].url, describe(current[1]))
+        else:
+            current = _ask_source(home, identity, source, current, lease, life, conn_id, force_new)
+            spooled = _spooled_jobs(home)
 
         def job(folder: Folder, ledger: Ledger) -> Job:
             return Job(root=root, folder=folder, ledger=ledger, lease=lease)
 
-        numbers = sorted(int(name[4:]) for name in home.names() if name.startswith("job-"))
-        older = _newest_spooled(home, numbers)
-        if older and older[1].life == life:
-            log.info("Resuming the job in %s: %s", older[0].url, describe(older[1]))
-            yield job(*older), None
-            return
+        # A kill may have come between the new job and the end of the old one: the mark tells.
+        previous = spooled[1] if len(spooled) > 1 and not spooled[1][1].superseded_by else None
+        yield job(*current), job(*previous) if previous else None
 
-        folder = home.child(f"job-{numbers[-1] + 1 if numbers else 1}")
-        ledger = _spool(folder, identity, source, life=life, conn_id=conn_id)
-        if older and not force_new and _same(older[1], ledger):
-            folder.remove()
-            attached = job(*older)
-            with attached.change() as recorded:
-                recorded.life = life
-            log.info(
-                "Same requests as before the clear; attaching to %s: %s", older[0].url, describe(older[1])
-            )
-            yield attached, None
-            return
+
+def _ask_source(
+    home: Folder,
+    identity: Identity,
+    source: Input,
+    recorded: tuple[Folder, Ledger] | None,
+    lease: leases.Lease,
+    life: int,
+    conn_id: str,
+    force_new: bool,
+) -> tuple[Folder, Ledger]:
+    """Spool the input; the recorded job if it has the same requests, else a new one."""
+    numbers = [int(name[4:]) for name in home.names() if name.startswith("job-")]
+    folder = home.child(f"job-{max(numbers, default=0) + 1}")
+    ledger = _spool(folder, identity, source, life=life, conn_id=conn_id)
+    lease.check()
+    if recorded and not force_new and _same(recorded[1], ledger):
+        folder.remove()
+        folder, ledger = recorded
+        ledger.life = life
+        log.info("The same requests as before; attaching to %s: %s", folder.url, describe(ledger))
+    else:
         ledger.spooled = True
-        lease.check()
-        ledgers.save(folder, ledger)
         log.info("Spooled %s requests in %s parts to %s", ledger.request_count, len(ledger.parts), folder.url)
-        yield job(folder, ledger), (job(*older) if older else None)
+    ledgers.save(folder, ledger)
+    return folder, ledger
 
 
-def _newest_spooled(home: Folder, numbers: list[int]) -> tuple[Folder, Ledger] | None:
-    for number in reversed(numbers):
-        folder = home.child(f"job-{number}")
-        ledger = ledgers.load(folder)
-        if ledger is not None and ledger.spooled:
-            return folder, ledger
-    return None
+def _spooled_jobs(home: Folder) -> list[tuple[Folder, Ledger]]:
+    """The task instance's jobs whose whole input is stored, newest first."""
+    numbers = sorted((int(name[4:]) for name in home.names() if name.startswith("job-")), reverse=True)
+    jobs = ((folder, ledgers.load(folder)) for folder in (home.child(f"job-{number}") for number in numbers))
+    return [(folder, ledger) for folder, ledger in jobs if ledger is not None and ledger.spooled]
 
 
 def _spool(folder: Folder, identity: Identity, source: Input, *, life: int, conn_id: str) -> Ledger:

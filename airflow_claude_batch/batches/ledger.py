@@ -122,8 +122,9 @@ def load(folder: Folder) -> Ledger | None:
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise LedgerError(
             f"The ledger {folder.url}/{LEDGER} cannot be read ({error}; {len(data)} bytes). Nothing was "
-            "sent. It may name batches that are paid for: restore it from a backup, or, to start over on purpose, "
-            f"look up this job's batches under {folder.url.split('/jobs/')[0]}/batches and delete the folder."
+            "sent. It may name batches that are paid for: restore it from a backup. To start over on "
+            f"purpose, look up this job's batches under {folder.url.split('/jobs/')[0]}/batches, then "
+            "delete the folder."
         ) from error
     if ledger.version != VERSION:
         raise LedgerError(

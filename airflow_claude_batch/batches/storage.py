@@ -8,6 +8,7 @@ write is atomic there; on a local disk it is a temporary file and a rename.
 from __future__ import annotations
 
 import contextlib
+import datetime
 import gzip
 import io
 import os
@@ -164,6 +165,11 @@ class Folder:
     def size(self, name: str) -> int:
         """Size of the stored file in bytes."""
         return int(self.fs.info(self.locate(name))["size"])
+
+    def modified(self, name: str) -> datetime.datetime:
+        """When the file was last written."""
+        moment = self.fs.modified(self.locate(name))
+        return cast(datetime.datetime, moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC))
 
     def remove(self) -> None:
         """Delete the folder with all that is in it, if it is there."""

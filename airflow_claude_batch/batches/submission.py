@@ -11,7 +11,7 @@ import datetime
 import logging
 import random
 import time
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 UPLOADS = 2
 """Parts that upload at the same time."""
+KILL_SECONDS = 3.0
+"""How long a kill waits for a POST under way; Airflow follows SIGTERM with SIGKILL after 5 s."""
 IN_PLACE_SECONDS = 10.0
 """A wait up to this long is slept through; a longer one is handed back, so that no worker slot is held."""
 
@@ -70,6 +72,8 @@ class Submission:
     api: BatchesApi
     policy: Policy = field(default_factory=Policy)
     created: list[str] = field(default_factory=list)
+    _running: set[Future[Later | None]] = field(default_factory=set)
+    _killed: bool = False
 
     def run(self) -> Later | None:
         """Submit every part that has no batch yet.
@@ -91,7 +95,13 @@ class Submission:
             time.sleep(max(seconds, 0))
 
     def cancel_created(self) -> None:
-        """Cancel the batches that this attempt made: the task was killed."""
+        """Cancel the batches that this attempt made: the task was killed.
+
+        A POST that is under way gets some seconds to end; if it does not, its intent stays in the
+        ledger, and the next try finds the batch.
+        """
+        self._killed = True
+        wait(self._running, timeout=KILL_SECONDS)
         for batch_id in self.created:
             try:
                 self.api.cancel(batch_id)
@@ -100,20 +110,18 @@ class Submission:
                 log.error("The task was killed, but batch %s could not be cancelled: %s", batch_id, error)
 
     def _submit_all(self, parts: list[Part]) -> Later | None:
-        """One attempt at each part; stops starting new ones at the first that cannot go on."""
+        """One attempt at each part; starts no new one after the first that cannot go on."""
         with ThreadPoolExecutor(UPLOADS, thread_name_prefix="claude-batch-submit") as pool:
-            queue = iter(parts)
-            running = {
-                pool.submit(self._submit, part) for part, _ in zip(queue, range(UPLOADS), strict=False)
-            }
-            laters: list[Later] = []
-            while running:
-                done, running = wait(running, return_when=FIRST_COMPLETED)
+            queue, laters = list(parts), list[Later]()
+            running = self._running
+            while queue or running:
+                while queue and len(running) < UPLOADS and not laters and not self._killed:
+                    running.add(pool.submit(self._submit, queue.pop(0)))
+                if not running:
+                    break
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                running -= done
                 laters += [later for future in done if (later := future.result()) is not None]
-                for part in queue if not laters else ():
-                    running.add(pool.submit(self._submit, part))
-                    if len(running) >= UPLOADS:
-                        break
         return min(laters, key=lambda later: later.at) if laters else None
 
     def _submit(self, part: Part) -> Later | None:
@@ -197,9 +205,9 @@ class Submission:
             ledger = f"{self.job.folder.url}/{ledgers.LEDGER}"
             raise AmbiguousSubmissionError(
                 self._explain(
-                    f"The answer to a create was lost, and each of these batches could be it: {ids}. Nothing more "
-                    f"was sent. Look at their results; then write the right id into batch_id in {ledger} (or "
-                    "remove intent_at there to send the part again) and clear the task"
+                    f"The answer to a create was lost, and each of these batches could be it: {ids}. "
+                    "Nothing more was sent. Look at their results; then write the right id into batch_id in "
+                    f"{ledger} (or remove intent_at there to send the part again) and clear the task"
                 )
             )
         at = _now() + datetime.timedelta(seconds=max(self.policy.grace_seconds / 4, 0.2))
@@ -282,13 +290,17 @@ def retire(old: Job, new_url: str, api: BatchesApi, *, cancel: bool) -> None:
 
     :param cancel: cancel its batches that still run; else they go on and are paid for
     """
-    for batch_id in old.ledger.batch_ids:
+    for part in old.ledger.live_parts if cancel else []:
         try:
-            if cancel and not api.retrieve(batch_id).ended:
+            batch_id = part.batch_id
+            if batch_id is None and part.intent_at is not None:
+                found = reconcile.find_batch(old, part, api).batch
+                batch_id = found.id if found else None
+            if batch_id is not None and not api.retrieve(batch_id).ended:
                 api.cancel(batch_id)
                 log.warning("The requests have changed; cancelled batch %s of %s", batch_id, old.folder.url)
         except Exception as error:  # noqa: BLE001  # a batch that goes on is no reason not to submit
-            log.error("Batch %s of the replaced job could not be cancelled: %s", batch_id, error)
+            log.error("A batch of the replaced job in %s was not cancelled: %s", old.folder.url, error)
     with old.change() as ledger:
         ledger.superseded_by = new_url
 
