@@ -88,16 +88,6 @@ _CONFIG_SECTION: dict[str, Any] = {
             "example": None,
             "default": "60",
         },
-        "reconcile_grace_seconds": {
-            "description": (
-                "How long, in seconds, a batch may take to appear in the API's list after a POST whose answer\n"
-                "was lost. Only after it a part that is not in the list is sent again.\n"
-            ),
-            "version_added": "0.1.0",
-            "type": "float",
-            "example": None,
-            "default": "60.0",
-        },
         "retention_days": {
             "description": (
                 "Age in days from which ``claude-batch purge`` deletes a job's ledger and spooled requests\n"
