@@ -34,7 +34,7 @@ def purge(root: Folder, *, older_than: datetime.timedelta, dry_run: bool = False
 
     :param dry_run: only count
     """
-    limit = datetime.datetime.now(datetime.timezone.utc) - older_than
+    limit = datetime.datetime.now(datetime.UTC) - older_than
     purged = Purged()
     claims = root.child("batches")
     for folder in job_folders(root):
