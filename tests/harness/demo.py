@@ -154,7 +154,11 @@ def print_summary(summary: dict[str, Any]) -> None:
         with part.open() as lines:
             record = json.loads(next(lines))
         print(f"An answer ({record['custom_id']}):")
-        print(textwrap.indent(textwrap.fill(textwrap.shorten(record["text"], 350), 88), " " * 12))
+        print(
+            textwrap.indent(
+                textwrap.fill(textwrap.shorten(record["text"], 350, placeholder=" …"), 88), " " * 12
+            )
+        )
 
 
 def print_failures(airflow: LocalAirflow, dag_id: str, run_id: str) -> None:
