@@ -130,9 +130,18 @@ class LocalAirflow:
             log_file=self.home / "components" / f"{name}.log",
         )
 
-    def kill_component(self, name: str) -> None:
-        """SIGKILL, without a chance to clean up; `start_component` brings a new one."""
-        self.component(name).signal(signal.SIGKILL)
+    def kill_component(self, name: str, *, with_children: bool = True) -> None:
+        """SIGKILL, as when a machine is lost; `start_component` brings a new one.
+
+        The triggers run in a child of the triggerer, the tasks in children of the scheduler; without
+        `with_children` they outlive it.
+        """
+        component = self.component(name)
+        children = [member for member in component.members() if member.pid != component.pid]
+        component.signal(signal.SIGKILL)
+        for child in children if with_children else ():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
 
     @contextlib.contextmanager
     def paused(self, name: str) -> Any:
@@ -224,11 +233,11 @@ def common_settings(home: Path, dag_folders: Sequence[Path]) -> dict[str, dict[s
     """Settings of an Airflow in `home` that hold with and without running components."""
     bundles = [
         {
-            "name": f"{folder.parent.name}-{folder.name}",
+            "name": f"dags-{number}",
             "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
             "kwargs": {"path": str(folder.absolute()), "refresh_interval": 2},
         }
-        for folder in dag_folders
+        for number, folder in enumerate(dag_folders)
     ]
     return {
         "core": {
