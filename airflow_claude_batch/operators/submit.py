@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.sdk import BaseOperator
 
+from airflow_claude_batch.announcement import announce
 from airflow_claude_batch.operators.source import HiddenRequests, read_records
 
 if TYPE_CHECKING:
@@ -128,6 +129,10 @@ class ClaudeBatchSubmitOperator(BaseOperator):
         life = max((ti.max_tries or 0) - (self.retries or 0) + 1, 1)
         conf = getattr(context.get("dag_run"), "conf", None) or {}
         force_new = self.force_new or bool(conf.get("claude_batch_force_new"))
+        announced = partial(
+            announce, context, conn_id=self.conn_id, model=self.model or hook.connection_model
+        )
+        announced()
         with start_job(
             storage_root(self.storage_path),
             identity,
@@ -136,7 +141,7 @@ class ClaudeBatchSubmitOperator(BaseOperator):
             conn_id=self.conn_id,
             force_new=force_new,
         ) as (job, replaced):
-            return self._run(job, replaced, hook)
+            return self._run(job, replaced, hook, announced)
 
     def _input(self, context: Context, hook: Any) -> Any:
         from airflow_claude_batch.batches.jobs import Input
@@ -159,7 +164,9 @@ class ClaudeBatchSubmitOperator(BaseOperator):
             betas=self.betas or [],
         )
 
-    def _run(self, job: Job, replaced: Job | None, hook: Any) -> dict[str, Any]:
+    def _run(
+        self, job: Job, replaced: Job | None, hook: Any, announced: Callable[..., None]
+    ) -> dict[str, Any]:
         from airflow_claude_batch.batches.submission import Policy, Submission, retire
         from airflow_claude_batch.settings import reconcile_grace_seconds
         from airflow_claude_batch.triggers.pause import PauseTrigger
@@ -176,6 +183,8 @@ class ClaudeBatchSubmitOperator(BaseOperator):
         later = self._submission.run()
         if later is not None:
             self.log.info("%s; going on at %s, no worker slot held until then", later.reason, later.at)
+            announced(ledger=job.ledger, pause={"reason": later.reason, "until": later.at.isoformat()})
             self.defer(trigger=PauseTrigger(later.at.isoformat()), method_name="resume")
+        announced(ledger=job.ledger)
         self.log.info("Submitted %s requests: %s", job.ledger.request_count, ", ".join(job.ledger.batch_ids))
         return job.ledger.handle
