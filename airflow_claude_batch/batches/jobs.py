@@ -70,12 +70,17 @@ class Job:
     def change(self) -> Iterator[Ledger]:
         """Change the ledger and save it.
 
-        :raises LostOwnershipError: if this process no longer owns the job; nothing is saved then
+        Ownership is checked on both sides of the save. Whoever takes the job over makes its lease
+        first and reads the ledger then: so either it reads what is saved here, or this process
+        learns of it and does not act on what it saved.
+
+        :raises LostOwnershipError: if this process no longer owns the job
         """
         with self.lock:
             self.lease.check()
             yield self.ledger
             ledgers.save(self.folder, self.ledger)
+            self.lease.check()
 
     def claim(self, part: Part, batch_id: str) -> None:
         """Say, for everybody, that the batch is this part's."""

@@ -36,8 +36,6 @@ UPLOADS = 2
 """Parts that upload at the same time."""
 KILL_SECONDS = 3.0
 """How long a kill waits for a POST under way; Airflow follows SIGTERM with SIGKILL after 5 s."""
-IN_PLACE_SECONDS = 10.0
-"""A wait up to this long is slept through; a longer one is handed back, so that no worker slot is held."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +49,9 @@ class Policy:
     """Submit only while the workspace has fewer requests than this in processing."""
     grace_seconds: float = 60.0
     """How long a batch may take to appear in the list after its POST was interrupted."""
+    in_place_seconds: float = 10.0
+    """Waits up to so long in all are slept through; longer ones are handed back, so that no worker
+    slot is held. (Airflow may fail a task that defers for only some seconds.)"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +82,7 @@ class Submission:
         :returns: None when all parts have their batch, otherwise when to come back and why
         :raises SubmissionError: when it cannot succeed; batches made so far stay in the ledger
         """
+        slept = 0.0
         while True:
             waiting = [part for part in self.job.ledger.live_parts if not part.batch_id]
             if not waiting:
@@ -88,11 +90,13 @@ class Submission:
             later = self._submit_all(waiting)
             if later is None:
                 continue
-            seconds = (later.at - _now()).total_seconds()
-            if seconds > IN_PLACE_SECONDS:
-                return later
-            log.info("%s; going on in %.1f s", later.reason, max(seconds, 0))
-            time.sleep(max(seconds, 0))
+            seconds = max((later.at - _now()).total_seconds(), 0.0)
+            slept += seconds
+            if slept > self.policy.in_place_seconds:
+                earliest = _now() + datetime.timedelta(seconds=self.policy.in_place_seconds)
+                return Later(at=max(later.at, earliest), reason=later.reason)
+            log.info("%s; going on in %.1f s", later.reason, seconds)
+            time.sleep(seconds)
 
     def cancel_created(self) -> None:
         """Cancel the batches that this attempt made: the task was killed.
@@ -234,7 +238,7 @@ class Submission:
         self, part: Part, batch: Batch, adopted: Literal["", "unverified", "verified"] = ""
     ) -> None:
         """Write down a batch that exists; it is paid for, so do not give up easily."""
-        for attempt in range(1, 6):
+        for attempt in range(1, 5):
             try:
                 self.job.claim(part, batch.id)
                 with self.job.change():
@@ -244,7 +248,7 @@ class Submission:
                 self._undo_if_replaced(part, batch)
                 raise
             except OSError as error:
-                if attempt == 5:
+                if attempt == 4:
                     raise SubmissionError(
                         f"Batch {batch.id} was created, but {self.job.folder.url} cannot be written "
                         f"({error}). A retry of this task will find the batch and go on with it."
