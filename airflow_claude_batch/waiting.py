@@ -12,20 +12,35 @@ if TYPE_CHECKING:
     from airflow_claude_batch.batches.polling import Wait
     from airflow_claude_batch.triggers.claude_batch import ClaudeBatchTrigger
 
+PROGRESS = "progress"
+"""Key of the XCom that says how far a wait has come."""
+ENDED_BY_A_PERSON = ("failed", "success", "skipped", "removed")
+"""States in which nobody wants a waiting task's batches any more.
 
-def begin_wait(handle: Handle, *, poll_interval: float | None, timeout: float | None = None) -> Wait:
-    """A wait for the batches of a handle, starting now.
+Not ``upstream_failed``: a wait gets there when it was cleared together with its upstream tasks.
+"""
+
+
+def begin_wait(
+    handle: Handle,
+    *,
+    poll_interval: float | None,
+    timeout: float | None = None,
+    started_at: datetime.datetime | None = None,
+) -> Wait:
+    """A wait for the batches of a handle.
 
     :param timeout: seconds after which the user wants to give up
+    :param started_at: when waiting began; None for now
     """
     from airflow_claude_batch.batches.polling import Wait
 
-    now = datetime.datetime.now(datetime.UTC)
+    began = started_at or datetime.datetime.now(datetime.UTC)
     return Wait(
         batch_ids=handle.batch_ids,
-        started_at=now,
+        started_at=began,
         known=handle.job is not None,
-        timeout_at=now + datetime.timedelta(seconds=timeout) if timeout is not None else None,
+        timeout_at=began + datetime.timedelta(seconds=timeout) if timeout is not None else None,
         poll_interval=poll_interval,
     )
 
@@ -33,20 +48,25 @@ def begin_wait(handle: Handle, *, poll_interval: float | None, timeout: float | 
 def look(wait: Wait, api: BatchesApi, log: Any) -> bool:
     """Look at every open batch once; returns whether all have ended.
 
-    A failed look is no failed wait: the policy decides what it means.
+    A failed look is no failed wait: the policy decides what it means. What is wrong with the whole API
+    ends the look, since asking for the next batch would only fail again.
     """
     for batch_id in wait.open_ids:
-        now = datetime.datetime.now(datetime.UTC)
         try:
             wait.saw(api.retrieve(batch_id))
         except Exception as error:  # noqa: BLE001  # the policy decides
-            wait.failed(batch_id, error, now)
+            wait.failed(error, datetime.datetime.now(datetime.UTC), batch_id)
             log.warning("Could not look at %s: %s", batch_id, error)
+            if wait.failures:
+                break
     return not wait.open_ids
 
 
-def trigger_for(wait: Wait, conn_id: str) -> ClaudeBatchTrigger:
-    """The trigger that goes on with a wait."""
+def trigger_for(wait: Wait, conn_id: str, *, cancel_on_kill: bool | None = None) -> ClaudeBatchTrigger:
+    """The trigger that goes on with a wait.
+
+    :param cancel_on_kill: cancel the batches when a person ends the task; None: those of a job of ours
+    """
     from airflow_claude_batch.triggers.claude_batch import ClaudeBatchTrigger
 
     return ClaudeBatchTrigger(
@@ -56,7 +76,14 @@ def trigger_for(wait: Wait, conn_id: str) -> ClaudeBatchTrigger:
         known=wait.known,
         timeout_at=wait.timeout_at.isoformat() if wait.timeout_at else None,
         poll_interval=wait.poll_interval,
+        cancel_on_kill=wait.known if cancel_on_kill is None else cancel_on_kill,
     )
+
+
+def push_progress(context: Any, progress: dict[str, Any] | None) -> None:
+    """Show in the task's XComs how far the wait has come; the trigger goes on with it."""
+    if progress:
+        context["ti"].xcom_push(key=PROGRESS, value=progress)
 
 
 def raise_unless_ended(status: str | None, message: str) -> None:
@@ -71,7 +98,39 @@ def raise_unless_ended(status: str | None, message: str) -> None:
     kinds = {
         "timeout": errors.WaitTimeoutError,
         "overdue": errors.WaitTimeoutError,
+        "gone": errors.UnknownBatchError,
         "unknown": errors.UnknownBatchError,
         "refused": errors.WaitAccessError,
     }
     raise kinds.get(status or "", errors.WaitError)(message or f"the wait ended with status {status!r}")
+
+
+def cancel_batches(api: BatchesApi, batch_ids: list[str], log: Any) -> list[str]:
+    """Ask for batches to be cancelled; returns those that may go on, because that failed."""
+    going_on = []
+    for batch_id in batch_ids:
+        try:
+            api.cancel(batch_id)
+            log.info("Cancelling %s", batch_id)
+        except Exception as error:  # noqa: BLE001  # each batch for itself
+            if getattr(error, "status_code", None) != 400:  # it has ended by itself
+                going_on.append(batch_id)
+                log.warning("Could not cancel %s: %s", batch_id, error)
+    return going_on
+
+
+def ended_by_a_person(ti: Any) -> bool:
+    """Whether a task instance's state says that a person ended it. Blocks: a trigger asks in a thread.
+
+    Airflow tells triggers to stop on other occasions too: a triggerer that was frozen and wakes up, or a
+    clear whose new try waits for the same batches. Then the task is deferred, queued or running.
+    """
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    states = RuntimeTaskInstance.get_task_states(
+        dag_id=ti.dag_id,
+        task_ids=[ti.task_id],
+        run_ids=[ti.run_id],
+        map_index=-1 if ti.map_index is None else ti.map_index,
+    ).get(ti.run_id, {})
+    return bool(states) and all(state in ENDED_BY_A_PERSON for state in states.values())

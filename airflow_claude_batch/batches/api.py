@@ -24,6 +24,8 @@ PAGE = 1000
 """Batches on one page of the list (the API's maximum)."""
 ANSWER_SECONDS = 600.0
 """How long a create may stay without an answer once its body is sent."""
+POLL_SECONDS = 60.0
+"""How long a look from the event loop may stay without an answer."""
 
 
 class RequestCounts(msgspec.Struct, frozen=True):
@@ -60,14 +62,16 @@ class Batch(msgspec.Struct, frozen=True):
         return self.processing_status == "ended"
 
 
-class _Page(msgspec.Struct):
+class Page(msgspec.Struct, frozen=True):
+    """Some batches of the list."""
+
     data: list[Batch]
     has_more: bool = False
     last_id: str | None = None
 
 
 decode_batch = msgspec.json.Decoder(Batch).decode
-decode_page = msgspec.json.Decoder(_Page).decode
+decode_page = msgspec.json.Decoder(Page).decode
 
 
 class BatchesApi:
@@ -151,32 +155,47 @@ class BatchesApi:
 
 
 class AsyncBatchesApi:
-    """The calls that waiting needs, for an event loop.
+    """The calls that waiting needs, for an event loop. Every method raises the SDK's own exceptions.
 
     :param client: an asynchronous ``anthropic`` client; closed with this object
     """
 
     def __init__(self, client: anthropic.AsyncAnthropic) -> None:
-        self._client = client.with_options(max_retries=0)
+        # One try a call: the poller decides when the next one comes, and the SDK would sleep for
+        # any retry-after, however long.
+        self._client = client.with_options(max_retries=0, timeout=POLL_SECONDS)
         self._owned = client
 
     async def retrieve(self, batch_id: str) -> Batch:
         """Look a batch up."""
-        import httpx2
-
-        response = await self._client.get(f"{PATH}/{batch_id}", cast_to=httpx2.Response)
+        response = await self._client.get(f"{PATH}/{batch_id}", cast_to=_response_type())
         return decode_batch(response.content)
+
+    async def page(self, after_id: str | None = None, limit: int = PAGE) -> Page:
+        """Batches of the workspace, newest first.
+
+        :param after_id: start after this batch
+        """
+        params: dict[str, object] = {"limit": limit}
+        if after_id is not None:
+            params["after_id"] = after_id
+        response = await self._client.get(PATH, cast_to=_response_type(), options={"params": params})
+        return decode_page(response.content)
 
     async def cancel(self, batch_id: str) -> Batch:
         """Ask for a batch to be cancelled."""
-        import httpx2
-
-        response = await self._client.post(f"{PATH}/{batch_id}/cancel", cast_to=httpx2.Response)
+        response = await self._client.post(f"{PATH}/{batch_id}/cancel", cast_to=_response_type())
         return decode_batch(response.content)
 
     async def close(self) -> None:
         """Release the connections."""
         await self._owned.close()
+
+
+def _response_type() -> Any:
+    import httpx2
+
+    return httpx2.Response
 
 
 def _streams() -> Any:

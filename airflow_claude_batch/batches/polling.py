@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 from airflow_claude_batch.batches.api import Batch
 
@@ -16,17 +16,39 @@ SHORTEST_SECONDS, LONGEST_SECONDS = 15.0, 300.0
 """Bounds of the growing interval between two looks."""
 GROWTH = 0.1
 """The next look comes after this fraction of the time waited so far: at most 10 % late."""
+RETRY_SECONDS = 5.0
+"""After a look that failed the next one comes this soon, then after twice the time, and so on."""
+LONGEST_RETRY_AFTER = 300.0
+"""The API's ``retry-after`` is honoured up to this many seconds."""
 LIFETIME = datetime.timedelta(hours=24)
 """The API ends a batch after so long; used where a batch has not told its ``expires_at`` yet."""
 DEADLINE_GRACE = datetime.timedelta(minutes=30)
 """How long after its ``expires_at`` a batch may take to end."""
 PATIENCE = datetime.timedelta(minutes=5)
 """For a refused key, or an id that nobody knows: how long it must persist to be believed."""
+TROUBLE = 3
+"""Looks that must fail in a row before it is worth a line in the log."""
+IDS_SHOWN = 5
 
-Verdict = Literal["ended", "timeout", "overdue", "unknown", "refused"]
+DOUBT_SECONDS = 60.0
+"""Longest interval while the next looks decide if the wait goes on."""
+
+Verdict = Literal["ended", "timeout", "overdue", "gone", "unknown", "refused"]
 
 
-@dataclass(kw_only=True)
+class Span(NamedTuple):
+    """How long the API has been giving the same answer: an outage in between proves nothing."""
+
+    first: datetime.datetime
+    last: datetime.datetime
+
+    @property
+    def persistent(self) -> bool:
+        """Whether that is long enough to be believed."""
+        return self.last - self.first >= PATIENCE
+
+
+@dataclass(kw_only=True, slots=True, eq=False)
 class Wait:
     """One wait for some batches: what was seen so far, and what follows from it."""
 
@@ -41,55 +63,100 @@ class Wait:
     """Fixed seconds between two looks; None for an interval that grows from 15 s to 5 min."""
     batches: dict[str, Batch] = field(default_factory=dict)
     """Last seen state by id."""
-    missing_since: dict[str, datetime.datetime] = field(default_factory=dict)
-    refused_since: datetime.datetime | None = None
+    missing: dict[str, Span] = field(default_factory=dict)
+    """Ids that the API answers with 404."""
+    refusal: Span | None = None
+    """Since when the connection has been refused (401, 403)."""
+    failures: int = 0
+    """Looks that have failed in a row."""
+    trouble: str = ""
+    """Why the last look failed."""
+    not_before: datetime.datetime | None = None
+    """The API asked not to be called before."""
 
     @property
     def open_ids(self) -> list[str]:
         """Batches that have not been seen to end."""
         return [batch_id for batch_id in self.batch_ids if not self._ended(batch_id)]
 
+    # What was seen
+
     def saw(self, batch: Batch) -> bool:
-        """Take note of a batch's state; returns whether that is news."""
+        """Take note of a batch's state; returns whether that is news.
+
+        An ended batch stays ended: two answers may arrive in the wrong order.
+        """
         before = self.batches.get(batch.id)
+        if before is not None and before.ended:
+            return False
         self.batches[batch.id] = batch
-        self.missing_since.pop(batch.id, None)
-        self.refused_since = None
-        return before is None or before.processing_status != batch.processing_status
+        self.missing.pop(batch.id, None)
+        recovered = self.failures >= TROUBLE
+        self._answered()
+        return recovered or before is None or before.processing_status != batch.processing_status
 
-    def not_found(self, batch_id: str, now: datetime.datetime) -> None:
-        """The API answered 404 for this batch."""
-        self.missing_since.setdefault(batch_id, now)
-        self.refused_since = None
+    def failed(self, error: Exception, now: datetime.datetime, batch_id: str | None = None) -> bool:
+        """A look failed; returns whether that is news.
 
-    def refused(self, now: datetime.datetime) -> None:
-        """The API refused the key (401, 403)."""
-        self.refused_since = self.refused_since or now
-
-    def failed(self, batch_id: str, error: Exception, now: datetime.datetime) -> None:
-        """A look failed. Anything but a 404 or a refused key passes by itself."""
+        :param batch_id: the batch that was asked for; None when it was a page of the list
+        """
         status = getattr(error, "status_code", None)
-        if status == 404:
-            self.not_found(batch_id, now)
-        elif status in (401, 403):
-            self.refused(now)
+        if status == 404 and batch_id is not None:
+            self._answered()
+            before = self.missing.get(batch_id)
+            self.missing[batch_id] = Span(before.first if before else now, now)
+            return False
+        self.failures += 1
+        self.trouble = describe_error(error)
+        if status in (401, 403):
+            self._refused(now)
+        if seconds := retry_after(error):
+            self.not_before = now + datetime.timedelta(seconds=seconds)
+        return self.failures == TROUBLE
+
+    def unusable(self, reason: str, now: datetime.datetime) -> bool:
+        """The connection cannot be used at all; returns whether that is news."""
+        self.failures += 1
+        self.trouble = reason
+        self._refused(now)
+        return self.failures == TROUBLE
+
+    def _refused(self, now: datetime.datetime) -> None:
+        self.refusal = Span(self.refusal.first if self.refusal else now, now)
+
+    def _answered(self) -> None:
+        self.refusal = None
+        self.failures = 0
+        self.trouble = ""
+        self.not_before = None
+
+    # What follows
 
     def verdict(self, now: datetime.datetime) -> Verdict | None:
         """Whether the wait is over, and how; None to go on."""
-        if not self.open_ids:
+        open_ids = self.open_ids
+        if not open_ids:
             return "ended"
-        if self.refused_since and now - self.refused_since >= PATIENCE:
+        if self.refusal and self.refusal.persistent:
             return "refused"
-        if not self.known and any(
-            batch_id not in self.batches and now - since >= PATIENCE
-            for batch_id, since in self.missing_since.items()
-        ):
+        if any(span.persistent for span in self._strangers):
             return "unknown"
         if self.timeout_at and now >= self.timeout_at:
             return "timeout"
         if now >= self.deadline + DEADLINE_GRACE:
-            return "overdue"
+            return "gone" if all(batch_id in self.missing for batch_id in open_ids) else "overdue"
         return None
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the next looks decide if the wait goes on: a refused key, an id never seen."""
+        return self.refusal is not None or bool(self._strangers)
+
+    @property
+    def _strangers(self) -> list[Span]:
+        if self.known:
+            return []
+        return [span for batch_id, span in self.missing.items() if batch_id not in self.batches]
 
     @property
     def deadline(self) -> datetime.datetime:
@@ -107,9 +174,17 @@ class Wait:
         else:
             waited = (now - self._submitted_at).total_seconds()
             seconds = min(max(waited * GROWTH, SHORTEST_SECONDS), LONGEST_SECONDS)
+        if self.in_doubt:
+            seconds = min(seconds, DOUBT_SECONDS)
+        if self.failures:
+            seconds = min(seconds, RETRY_SECONDS * 2.0 ** min(self.failures - 1, 16))
+        if self.not_before:
+            seconds = max(seconds, (self.not_before - now).total_seconds())
         if self.timeout_at:
             seconds = min(seconds, max((self.timeout_at - now).total_seconds(), 0.0))
         return seconds
+
+    # What people are told
 
     @property
     def counts(self) -> dict[str, int]:
@@ -120,37 +195,68 @@ class Wait:
                 totals[name] = totals.get(name, 0) + getattr(batch.request_counts, name)
         return totals
 
+    @property
+    def progress(self) -> dict[str, Any]:
+        """For XCom: how far the wait has come. It changes only when a batch does."""
+        open_ids = self.open_ids
+        return {
+            "batches": len(self.batch_ids),
+            "ended": len(self.batch_ids) - len(open_ids),
+            "canceling": sum(
+                1 for i in open_ids if i in self.batches and self.batches[i].processing_status == "canceling"
+            ),
+            "requests": self.counts,
+            "waiting_since": self.started_at.isoformat(),
+            "deadline": self.deadline.isoformat() if open_ids else None,
+        }
+
     def describe(self, now: datetime.datetime) -> str:
         """One line for the log."""
-        ended = len(self.batch_ids) - len(self.open_ids)
-        left = self.deadline - now
-        return (
-            f"{ended} of {len(self.batch_ids)} batches ended; waited {_hours(now - self.started_at)}, "
-            f"deadline in {_hours(left)}"
-        )
+        open_ids = self.open_ids
+        ended = len(self.batch_ids) - len(open_ids)
+        text = f"{ended} of {len(self.batch_ids)} batches ended; waited {_hours(now - self.started_at)}"
+        if open_ids:
+            text += f" for {_shown(open_ids)}; the API ends them within {_hours(self.deadline - now)}"
+            if self.timeout_at and self.timeout_at < self.deadline:
+                text += f", giving up in {_hours(self.timeout_at - now)}"
+        missing = [batch_id for batch_id in open_ids if batch_id in self.missing]
+        if missing:
+            since = min(self.missing[batch_id].first for batch_id in missing)
+            text += f"; for {_hours(now - since)} the API has answered 404 for {_shown(missing)}"
+        if self.failures >= TROUBLE:
+            text += f"; the last {self.failures} looks failed ({self.trouble}), waiting goes on"
+        return text
 
     def explain(self, verdict: Verdict, conn_id: str, now: datetime.datetime) -> str:
         """The end of the wait in words: what happened, what was done about it, what to do next."""
-        ids = ", ".join(self.open_ids[:5]) + (" ..." if len(self.open_ids) > 5 else "")
-        waited = _hours(now - self.started_at)
+        ids = _shown(self.open_ids)
         left_alone = "The batches go on and were left alone"
         again = "clear the task to wait again"
         match verdict:
             case "ended":
                 return f"all {len(self.batch_ids)} batches ended"
             case "timeout":
-                return f"Gave up after {waited}, as timeout asks, on {ids}. {left_alone}; {again}."
+                waited = _hours(now - self.started_at)
+                return f"Gave up after {waited}, as timeout asks, on {ids}; {again}."
             case "overdue":
                 return f"{ids} should have ended by {self.deadline}. {left_alone}; {again}."
+            case "gone":
+                since = min(self.missing[batch_id].first for batch_id in self.open_ids)
+                return (
+                    f"The API has answered 404 for {ids} since {since:%Y-%m-%d %H:%M} UTC, and they should "
+                    f"have ended by {self.deadline}: they were deleted, or connection {conn_id!r} has come "
+                    "to belong to another workspace. Nothing was submitted again. Correct the connection and "
+                    "clear the task; deleted batches have lost their results."
+                )
             case "unknown":
                 return (
                     f"The API does not know {ids}, and no job of this installation submitted it. Check the "
                     f"id, and whether connection {conn_id!r} belongs to the workspace that the batch is in."
                 )
             case "refused":
-                refused = _hours(now - (self.refused_since or now))
+                refused = _hours(now - (self.refusal.first if self.refusal else now))
                 return (
-                    f"The API refused the key of connection {conn_id!r} for {refused}. {left_alone}; "
+                    f"Connection {conn_id!r} was refused for {refused} ({self.trouble}). {left_alone}; "
                     f"correct the connection, then {again}."
                 )
 
@@ -161,6 +267,29 @@ class Wait:
     def _ended(self, batch_id: str) -> bool:
         batch = self.batches.get(batch_id)
         return batch is not None and batch.ended
+
+
+def retry_after(error: Exception) -> float | None:
+    """Seconds that the API asks to be left alone for, capped; None where it does not."""
+    headers = getattr(getattr(error, "response", None), "headers", {})
+    try:
+        seconds = float(headers.get("retry-after", ""))
+    except ValueError:
+        return None
+    return min(max(seconds, 1.0), LONGEST_RETRY_AFTER)
+
+
+def describe_error(error: Exception) -> str:
+    """An error of the API in a few words, without the request."""
+    status = getattr(error, "status_code", None)
+    if status is not None:
+        return f"HTTP {status} {getattr(error, 'type', None) or ''}".rstrip()
+    cause = error.__cause__
+    return f"{type(error).__name__}: {cause or error}".split("\n")[0][:200]
+
+
+def _shown(ids: list[str]) -> str:
+    return ", ".join(ids[:IDS_SHOWN]) + (f" and {len(ids) - IDS_SHOWN} more" if len(ids) > IDS_SHOWN else "")
 
 
 def _hours(span: datetime.timedelta) -> str:

@@ -5,12 +5,17 @@ Connection type, authentication and clients are those of ``apache-airflow-provid
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
+import anthropic
+from airflow.providers.anthropic.exceptions import AnthropicError
 from airflow.providers.anthropic.hooks.anthropic import AnthropicHook
+from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, Connection
 
 from airflow_claude_batch.batches.api import AsyncBatchesApi, BatchesApi
+from airflow_claude_batch.batches.errors import WaitAccessError
 
 if TYPE_CHECKING:
     from airflow_claude_batch.batches.api import Batch
@@ -56,10 +61,21 @@ class ClaudeBatchHook(AnthropicHook):
         return BatchesApi(self._first_party_conn, self.conn_id)
 
     async def get_async_batches(self) -> AsyncBatchesApi:
-        """The Message Batches API for an event loop; close it after use."""
-        client: Any = await self.get_async_conn()
+        """The Message Batches API for an event loop, which is not blocked meanwhile; close it after use.
+
+        :raises WaitAccessError: when there is no such connection, or it can make no client that has batches
+        """
+        try:
+            self._connection = await get_async_connection(self.conn_id, hook=self)
+            return AsyncBatchesApi(await asyncio.to_thread(self._build_async_client))
+        except (AirflowNotFoundException, AnthropicError, anthropic.AnthropicError, ValueError) as error:
+            raise WaitAccessError(f"{type(error).__name__}: {error}") from error
+
+    def _build_async_client(self) -> Any:
+        # In a thread: it reads certificates from the disk, and masking the connection's secrets
+        # is a synchronous call to the supervisor. The client belongs to no loop until it is used.
         self._require_first_party("The Message Batches API")
-        return AsyncBatchesApi(client)
+        return asyncio.run(self.get_async_conn())
 
     def get_batch_status(self, batch_id: str) -> Batch:
         """Look one batch up."""

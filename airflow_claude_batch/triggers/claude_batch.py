@@ -1,22 +1,35 @@
-"""Waiting for batches in the triggerer, where it costs no worker slot."""
+"""Waiting for batches in the triggerer, where it costs no worker slot.
+
+All waits on a connection share one poller (`batches.poller`); a trigger only listens, tells people how far
+the wait has come, and fires once.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import datetime
-import random
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+if TYPE_CHECKING:
+    from airflow_claude_batch.batches.polling import Wait
+
+TELL_SECONDS = 600.0
+"""The log says at least this often that the wait goes on."""
+KILL_SECONDS = 20.0
+"""Bound of ``on_kill``; Airflow's own is 30 s."""
+QUIET_HEARTBEATS = 2.0
+"""No event before so many heartbeats of a worker: Airflow may fail a task that defers for less."""
 
 
 class ClaudeBatchTrigger(BaseTrigger):
     """Fires when all batches of a job have ended, or when waiting has become pointless.
 
-    The event is ``{"status", "batch_ids", "counts", "message"}``; ``status`` is one of ``ended``,
-    ``timeout``, ``overdue``, ``unknown``, ``refused``, and nothing but ``ended`` means success.
-    Arguments are stored in plain text in Airflow's database: ids, times and the connection's name.
+    The event is ``{"status", "batch_ids", "open_batch_ids", "counts", "progress", "message"}``; ``status`` is
+    one of ``ended``, ``timeout``, ``overdue``, ``gone``, ``unknown``, ``refused``, and nothing but ``ended``
+    means success. Arguments are stored in plain text in Airflow's database: ids, times, a connection's name.
 
     :param batch_ids: what to wait for
     :param conn_id: connection of type ``anthropic``
@@ -24,6 +37,8 @@ class ClaudeBatchTrigger(BaseTrigger):
     :param known: whether a ledger knows the batches; then a 404 is taken for a passing fault
     :param timeout_at: when to give up, ISO 8601; None for the batches' own deadline
     :param poll_interval: fixed seconds between two looks; None for 15 s growing to 5 min
+    :param cancel_on_kill: cancel the batches when a person ends the task (Airflow 3.3 and later; before,
+        triggers are not told, and the batches go on)
     """
 
     def __init__(
@@ -34,6 +49,7 @@ class ClaudeBatchTrigger(BaseTrigger):
         known: bool = True,
         timeout_at: str | None = None,
         poll_interval: float | None = None,
+        cancel_on_kill: bool = False,
     ) -> None:
         super().__init__()
         self.batch_ids = batch_ids
@@ -42,6 +58,8 @@ class ClaudeBatchTrigger(BaseTrigger):
         self.known = known
         self.timeout_at = timeout_at
         self.poll_interval = poll_interval
+        self.cancel_on_kill = cancel_on_kill
+        self._wait: Wait | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Class path and arguments."""
@@ -52,43 +70,119 @@ class ClaudeBatchTrigger(BaseTrigger):
             "known": self.known,
             "timeout_at": self.timeout_at,
             "poll_interval": self.poll_interval,
+            "cancel_on_kill": self.cancel_on_kill,
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look now and then until the policy says that the wait is over."""
-        from airflow_claude_batch.batches.polling import Wait
-        from airflow_claude_batch.hooks.claude_batch import ClaudeBatchHook
+        """Listen to the poller until it says that the wait is over."""
+        from airflow_claude_batch.triggers.connection import poller_of
 
-        wait = Wait(
+        poller = await poller_of(self.conn_id)
+        wait = self._wait = self._begin()
+        shown = _steps(wait)
+        with poller.join(wait, quiet_seconds=self._quiet_seconds()) as seat:
+            while (verdict := await seat.news(within=TELL_SECONDS)) is None:
+                self.log.info("%s", wait.describe(_now()))
+                if shown != _steps(wait):
+                    shown = _steps(wait)
+                    await self._publish(wait.progress)
+        yield TriggerEvent(
+            {
+                "status": verdict,
+                "batch_ids": self.batch_ids,
+                "open_batch_ids": wait.open_ids,
+                "counts": wait.counts,
+                "progress": wait.progress,
+                "message": wait.explain(verdict, self.conn_id, _now()),
+            }
+        )
+
+    async def on_kill(self) -> None:
+        """Cancel what nobody wants any more, if it was a person who ended the task.
+
+        Airflow calls this for other reasons, too (see `waiting.ended_by_a_person`); then, and when the state
+        cannot be learnt, the batches are left alone: they are paid for.
+        """
+        if not self.cancel_on_kill or self.task_instance is None:
+            return
+        wait = self._wait
+        if wait is not None and wait.verdict(_now()) is not None:
+            return  # The wait has failed or succeeded by itself, perhaps in another triggerer.
+        open_ids = wait.open_ids if wait is not None else self.batch_ids
+        try:
+            async with asyncio.timeout(KILL_SECONDS):
+                await self._cancel_if_unwanted(open_ids)
+        except Exception as error:  # noqa: BLE001  # nothing else can be done here
+            self.log.warning(
+                "Could not learn whether to cancel, or could not cancel, so these may go on: %s (%s: %s)",
+                ", ".join(open_ids),
+                type(error).__name__,
+                error,
+            )
+
+    async def _cancel_if_unwanted(self, batch_ids: list[str]) -> None:
+        from airflow_claude_batch.triggers.connection import poller_of
+        from airflow_claude_batch.waiting import ended_by_a_person
+
+        if not await asyncio.to_thread(ended_by_a_person, self.task_instance):
+            self.log.info("This trigger ends, but nobody ended the task; its batches go on")
+            return
+        poller = await poller_of(self.conn_id)
+        failures = await poller.cancel(batch_ids)
+        for batch_id in batch_ids:
+            if (error := failures.get(batch_id)) is None:
+                self.log.info("The task was ended: cancelling %s", batch_id)
+            else:
+                self.log.warning("The task was ended, but %s was not cancelled: %s", batch_id, error)
+
+    def _begin(self) -> Wait:
+        from airflow_claude_batch.batches.polling import Wait
+
+        return Wait(
             batch_ids=self.batch_ids,
             started_at=datetime.datetime.fromisoformat(self.started_at),
             known=self.known,
             timeout_at=datetime.datetime.fromisoformat(self.timeout_at) if self.timeout_at else None,
             poll_interval=self.poll_interval,
         )
-        api = await ClaudeBatchHook(self.conn_id).get_async_batches()
+
+    def _quiet_seconds(self) -> float:
+        from airflow.providers.common.compat.sdk import conf
+
+        heartbeat = conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0)
+        waited = (_now() - datetime.datetime.fromisoformat(self.started_at)).total_seconds()
+        return max(QUIET_HEARTBEATS * heartbeat - waited, 0.0)
+
+    async def _publish(self, progress: dict[str, Any]) -> None:
+        """Write the ``progress`` XCom; a wait never fails for that."""
+        if self.task_instance is None:
+            return
         try:
-            while (verdict := wait.verdict(_now())) is None:
-                await asyncio.sleep(wait.next_look(_now()) * random.uniform(0.9, 1.1))
-                news = False
-                for batch_id in wait.open_ids:
-                    try:
-                        news |= wait.saw(await api.retrieve(batch_id))
-                    except Exception as error:  # noqa: BLE001  # the policy decides
-                        wait.failed(batch_id, error, _now())
-                        self.log.warning("Could not look at %s: %s", batch_id, error)
-                if news:
-                    self.log.info("%s", wait.describe(_now()))
-        finally:
-            await api.close()
-        yield TriggerEvent(
-            {
-                "status": verdict,
-                "batch_ids": self.batch_ids,
-                "counts": wait.counts,
-                "message": wait.explain(verdict, self.conn_id, _now()),
-            }
-        )
+            await asyncio.to_thread(_write_progress, self.task_instance, progress)
+        except Exception as error:  # noqa: BLE001  # it is for people's eyes only
+            self.log.warning("Could not write the progress XCom: %s", error)
+
+
+def _steps(wait: Wait) -> tuple[int, int]:
+    """What must have changed to be worth a new XCom: most waits need none, a restart of thousands few."""
+    progress = wait.progress
+    return progress["ended"], progress["canceling"]
+
+
+def _write_progress(ti: Any, progress: dict[str, Any]) -> None:
+    # Imported here, in a thread: the first time takes seconds.
+    from airflow.sdk.execution_time.xcom import XCom
+
+    from airflow_claude_batch.waiting import PROGRESS
+
+    XCom.set(
+        key=PROGRESS,
+        value=progress,
+        dag_id=ti.dag_id,
+        task_id=ti.task_id,
+        run_id=ti.run_id,
+        map_index=-1 if ti.map_index is None else ti.map_index,
+    )
 
 
 def _now() -> datetime.datetime:

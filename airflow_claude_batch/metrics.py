@@ -1,0 +1,42 @@
+"""Numbers about waiting, through Airflow's own metrics (``[metrics] statsd_on`` or ``otel_on``).
+
+=======================================  =======  ====================================================
+``claude_batch.polls``                   counter  calls to the API made for waiting
+``claude_batch.poll_errors``             counter  those that failed
+``claude_batch.waits``                   gauge    waits in flight in this triggerer
+``claude_batch.oldest_wait_seconds``     gauge    how long the oldest of them has been going on
+``claude_batch.batch_duration``          timer    from a batch's creation to its end
+=======================================  =======  ====================================================
+
+All carry the tag ``conn_id``.
+"""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+
+class AirflowMetrics:
+    """The engine's numbers for one connection.
+
+    :param conn_id: becomes a tag
+    """
+
+    def __init__(self, conn_id: str) -> None:
+        from airflow.providers.common.compat.sdk import Stats
+
+        self._stats: Any = Stats
+        self._tags = {"conn_id": conn_id}
+
+    def incr(self, name: str, count: int = 1) -> None:
+        """Count something."""
+        self._stats.incr(f"claude_batch.{name}", count, tags=self._tags)
+
+    def gauge(self, name: str, value: float) -> None:
+        """Report how much there is of something now."""
+        self._stats.gauge(f"claude_batch.{name}", value, tags=self._tags)
+
+    def timing(self, name: str, seconds: float) -> None:
+        """Report how long something took."""
+        self._stats.timing(f"claude_batch.{name}", datetime.timedelta(seconds=seconds), tags=self._tags)

@@ -1,0 +1,50 @@
+"""From an Airflow connection to its poller, without a moment of a blocked event loop.
+
+Importing the SDK takes seconds and reading certificates milliseconds; both happen in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+if TYPE_CHECKING:
+    from airflow_claude_batch.batches.api import AsyncBatchesApi
+    from airflow_claude_batch.batches.poller import Poller
+    from airflow_claude_batch.metrics import AirflowMetrics
+
+HOOK = "airflow_claude_batch.hooks.claude_batch"
+POLLER = "airflow_claude_batch.batches.poller"
+
+_metrics: dict[str, AirflowMetrics] = {}
+_preparing: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
+
+
+async def poller_of(conn_id: str) -> Poller:
+    """The poller that all waits on this connection share; join it before the next ``await``."""
+    if conn_id not in _metrics:
+        # One thread for the thousand waits that a restart begins at once.
+        async with _preparing.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
+            if conn_id not in _metrics:
+                _metrics[conn_id] = await asyncio.to_thread(_prepare, conn_id)
+    from airflow_claude_batch.batches.poller import shared_poller
+
+    return shared_poller(conn_id, lambda: _connect(conn_id), _metrics[conn_id])
+
+
+def _prepare(conn_id: str) -> AirflowMetrics:
+    import_module(POLLER)
+    from airflow_claude_batch.metrics import AirflowMetrics
+
+    return AirflowMetrics(conn_id)
+
+
+async def _connect(conn_id: str) -> AsyncBatchesApi:
+    if HOOK not in sys.modules:
+        await asyncio.to_thread(import_module, HOOK)
+    from airflow_claude_batch.hooks.claude_batch import ClaudeBatchHook
+
+    return await ClaudeBatchHook(conn_id).get_async_batches()
