@@ -11,6 +11,7 @@ import contextlib
 import datetime
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import msgspec
 
@@ -113,6 +114,22 @@ class BatchesApi:
         """Ask for a batch to be cancelled; what is in flight may still finish."""
         response = self._retrying.post(f"{PATH}/{batch_id}/cancel", cast_to=self._response_type())
         return decode_batch(response.content)
+
+    def model(self, name: str) -> bytes:
+        """What the API says about a model, as JSON."""
+        response = self._retrying.get(f"/v1/models/{quote(name, safe='')}", cast_to=self._response_type())
+        content: bytes = response.content
+        return content
+
+    def send_one(self, params: dict[str, Any], betas: list[str]) -> None:
+        """Send one request by itself, at the full price; the answer is not kept."""
+        headers = {"anthropic-beta": ",".join(betas)} if betas else {}
+        self._retrying.post(
+            "/v1/messages",
+            body=params,
+            cast_to=self._response_type(),
+            options={"headers": headers, "timeout": ANSWER_SECONDS},
+        )
 
     def list_since(self, start: datetime.datetime) -> Iterator[Batch]:
         """Batches of the workspace, newest first, back to ``start``."""

@@ -20,6 +20,7 @@ from airflow_claude_batch.batches import lease as leases
 from airflow_claude_batch.batches import ledger as ledgers
 from airflow_claude_batch.batches.errors import ConfigurationError, LedgerError
 from airflow_claude_batch.batches.ledger import Ledger, Part
+from airflow_claude_batch.batches.preparation import Recipe
 from airflow_claude_batch.batches.spool import Limits, spool
 from airflow_claude_batch.batches.storage import Folder
 
@@ -52,6 +53,12 @@ class Input:
     limits: Limits = field(default_factory=Limits)
     compress: bool = False
     betas: list[str] = field(default_factory=list)
+    recipe: Recipe = field(default_factory=Recipe)
+    """What makes requests of records that are none yet."""
+    complete: Callable[[Input], Input] | None = None
+    """Looks up what the rest depends on, such as a system prompt in a file; called before ``records``."""
+    check: Callable[[], None] | None = None
+    """Called when all is spooled; raises where it is known that the API would refuse it."""
 
 
 @dataclass(kw_only=True)
@@ -208,15 +215,27 @@ def _spool(folder: Folder, identity: Identity, source: Input, *, life: int, conn
     )
     ledgers.save(folder, ledger)
     try:
+        source = source.complete(source) if source.complete else source
         spooled = spool(
-            source.records(), folder, defaults=source.defaults, limits=source.limits, compress=source.compress
+            source.records(),
+            folder,
+            defaults=source.defaults,
+            limits=source.limits,
+            compress=source.compress,
+            recipe=source.recipe,
         )
+        if source.check:
+            source.check()
     except BaseException:
         # Nothing was sent from here; a kill leaves the folder behind, which is as harmless.
         with contextlib.suppress(OSError):
             folder.remove()
         raise
     ledger.digest, ledger.request_count, ledger.parts = spooled.digest, spooled.request_count, spooled.parts
+    ledger.rejected, ledger.rejected_count = spooled.rejected, spooled.rejected_count
+    ledger.warm_cache = source.limits.first_alone and len(spooled.parts) > 1
+    if spooled.rejected_count:
+        log.warning("%s records are not sent: %s", spooled.rejected_count, f"{folder.url}/{spooled.rejected}")
     return ledger
 
 

@@ -79,6 +79,13 @@ class Ledger(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Whether the whole input is stored; before that, nothing may be sent."""
     digest: str = ""
     request_count: int = 0
+    rejected: str = ""
+    """File of records that were refused before anything was sent; they are delivered as errored."""
+    rejected_count: int = 0
+    warm_cache: bool = False
+    """Whether the first part is to end before the others are submitted, which then find its prefix cached."""
+    probed: bool = False
+    """Whether the first request was sent by itself and found valid."""
     betas: list[str] = []
     parts: list[Part] = []
     superseded_by: str = ""

@@ -13,7 +13,7 @@ import decimal
 import math
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,10 +78,13 @@ class Normaliser:
     """Turns records into requests.
 
     :param defaults: Messages API parameters for every request that does not set them itself
+    :param watch: is shown the parameters of each valid request
     :raises InputError: for a default that batches refuse or that is not JSON
     """
 
-    def __init__(self, defaults: Mapping[str, Any]) -> None:
+    def __init__(
+        self, defaults: Mapping[str, Any], watch: Callable[[dict[str, Any]], None] | None = None
+    ) -> None:
         given = {key: value for key, value in defaults.items() if value is not None}
         faults = [
             Fault(index=0, where=f"default {key}", value=shorten(given[key]), rule=REFUSED_PARAMETERS[key])
@@ -90,6 +93,7 @@ class Normaliser:
         ]
         if faults:
             raise InputError(faults)
+        self._watch = watch
         self._defaults: dict[str, Any] = to_json(given, 0, "default", faults)
         if faults:
             raise InputError(faults)
@@ -120,6 +124,8 @@ class Normaliser:
         except (ValueError, TypeError, OverflowError) as error:
             fault = Fault(index=index, where="params", value=shorten(custom_id), rule=f"not JSON: {error}")
             raise InputError([fault]) from None
+        if self._watch is not None:
+            self._watch(params)
         return Request(custom_id=str(custom_id), line=line, columns=columns or None)
 
     def _split(

@@ -20,7 +20,9 @@ import msgspec
 
 from airflow_claude_batch.batches.errors import Fault, InputError
 from airflow_claude_batch.batches.ledger import Part
-from airflow_claude_batch.batches.requests import Normaliser, Request, shorten
+from airflow_claude_batch.batches.preparation import Preparation, Recipe
+from airflow_claude_batch.batches.rejected import RejectedWriter, Rejection, read_rejected
+from airflow_claude_batch.batches.requests import Request, shorten
 from airflow_claude_batch.batches.storage import Folder, iter_blocks, iter_lines
 
 MAX_REQUESTS = 100_000
@@ -44,6 +46,8 @@ class Limits:
     """At most this many requests in a part."""
     bytes: int = MAX_BYTES
     """At most this many bytes in the body that a part is sent as."""
+    first_alone: bool = False
+    """Whether the first request is a part by itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +58,9 @@ class Spooled:
     request_count: int
     digest: str
     """Hash over the request lines, independent of their order."""
+    rejected: str = ""
+    """File of the records that are not sent; empty where there are none."""
+    rejected_count: int = 0
 
 
 def bisect_part(folder: Folder, part: Part, first_file: int) -> list[Part]:
@@ -87,25 +94,30 @@ def spool(
     defaults: Mapping[str, Any],
     limits: Limits | None = None,
     compress: bool = False,
+    recipe: Recipe | None = None,
 ) -> Spooled:
     """Stream records through validation into part files.
 
     :param defaults: Messages API parameters for requests that do not set them
+    :param recipe: what makes requests of records that are none yet
     :param compress: store the part files gzipped (they are sent uncompressed all the same)
     :raises InputError: with the first 20 faults of the input in full, and their number. The
         source is read to its end to find them all.
     """
-    normalise = Normaliser(defaults)
+    prepare = Preparation(recipe or Recipe(), defaults)
     faults = _Faults()
     writer = SpoolWriter(folder, limits or Limits(), compress=compress)
     with writer:
         index = -1
         for index, record in enumerate(records):
             try:
-                request = normalise(record, index)
+                request = prepare(record, index)
             except InputError as error:
                 faults.add(error)
                 writer.skip()
+                continue
+            if isinstance(request, Rejection):
+                writer.reject(request, index)
                 continue
             too_large = writer.add(request)
             if too_large:
@@ -118,6 +130,8 @@ def spool(
         faults.add(InputError([Fault(index=0, where="requests", value="no records", rule=rule)]))
     for duplicate in writer.duplicates():
         faults.add(InputError([duplicate]))
+    if index >= 0 and not faults.total and (problem := writer.nothing_to_send()):
+        faults.add(InputError([problem]))
     if faults.total:
         raise InputError(faults.shown, faults.total)
     return writer.result()
@@ -154,11 +168,16 @@ class SpoolWriter:
     _hashes: list[array[int]] = field(default_factory=list)
     _count: int = 0
     _skipped: array[int] = field(default_factory=lambda: array("Q"))
+    _rejected: RejectedWriter = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._rejected = RejectedWriter(folder=self.folder, compress=self.compress)
 
     def __enter__(self) -> SpoolWriter:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
+        self._rejected.close()
         self._close_part(keep=kind is None)
 
     def add(self, request: Request) -> str | None:
@@ -167,7 +186,8 @@ class SpoolWriter:
         if needed > self.limits.bytes:
             return f"one request may take up {self.limits.bytes} bytes at the most; make it smaller"
         part = self._open
-        if part is None or part.count >= self.limits.requests or part.bytes + needed > self.limits.bytes:
+        most = 1 if self.limits.first_alone and not self.parts else self.limits.requests
+        if part is None or part.count >= most or part.bytes + needed > self.limits.bytes:
             self._close_part()
             part = self._open = _PartWriter(self.folder, self.first_part + len(self.parts), self.compress)
         self._digest += int.from_bytes(hashlib.sha256(request.line).digest(), "big")
@@ -179,11 +199,30 @@ class SpoolWriter:
         """Say that a record of the input was not stored, so that positions stay right in messages."""
         self._skipped.append(self._count)
 
+    def reject(self, rejection: Rejection, index: int) -> None:
+        """Store a record that is not sent; ``index`` is its position in the input."""
+        self._rejected.add(rejection, index, _id_hash(rejection.request.custom_id))
+        self.skip()
+
+    def nothing_to_send(self) -> Fault | None:
+        """What to say where all records were rejected."""
+        first = self._rejected.first
+        if first is None or self.parts:
+            return None
+        rule = f"none of the {self._rejected.count} records can be sent; the first: {first.reason}"
+        return Fault(index=0, where="documents", value=shorten(first.request.custom_id), rule=rule)
+
     def result(self) -> Spooled:
         """What was written; call it after the last request."""
         count = sum(part.request_count for part in self.parts)
-        digest = f"{self._digest % (1 << 256):064x}"
-        return Spooled(parts=self.parts, request_count=count, digest=f"sha256-sum:{count}:{digest}")
+        digest = f"{(self._digest + self._rejected.digest) % (1 << 256):064x}"
+        return Spooled(
+            parts=self.parts,
+            request_count=count,
+            digest=f"sha256-sum:{count}:{digest}",
+            rejected=self._rejected.name,
+            rejected_count=self._rejected.count,
+        )
 
     def duplicates(self) -> Iterator[Fault]:
         """Each repetition of a custom_id, in the whole input.
@@ -193,24 +232,30 @@ class SpoolWriter:
         """
         suspects: set[int] = set()
         last = -1
-        for value in heapq.merge(*self._hashes):
+        for value in heapq.merge(*self._hashes, sorted(self._rejected.hashes)):
             if value == last:
                 suspects.add(value)
             last = value
         if not suspects:
             return
         first_seen: dict[str, int] = {}
+        for index, custom_id in self._positions():
+            if _id_hash(custom_id) not in suspects:
+                continue
+            first = first_seen.setdefault(custom_id, index)
+            if first != index:
+                rule = f"a custom_id occurs once in a job; record {first} has it too"
+                yield Fault(index=index, where="custom_id", value=shorten(custom_id), rule=rule)
+
+    def _positions(self) -> Iterator[tuple[int, str]]:
+        """The position in the input and the custom_id of every stored record, the rejected ones last."""
         number = -1
         for part in self.parts:
             for custom_id, _ in read_inputs(self.folder, part.inputs):
                 number += 1
-                if _id_hash(custom_id) not in suspects:
-                    continue
-                index = number + bisect.bisect_right(self._skipped, number)
-                first = first_seen.setdefault(custom_id, index)
-                if first != index:
-                    rule = f"a custom_id occurs once in a job; record {first} has it too"
-                    yield Fault(index=index, where="custom_id", value=shorten(custom_id), rule=rule)
+                yield number + bisect.bisect_right(self._skipped, number), custom_id
+        for row in read_rejected(self.folder, self._rejected.name):
+            yield row.index, row.custom_id
 
     def _close_part(self, *, keep: bool = True) -> None:
         part, self._open = self._open, None
