@@ -232,10 +232,12 @@ def _spool(folder: Folder, identity: Identity, source: Input, *, life: int, conn
             folder.remove()
         raise
     ledger.digest, ledger.request_count, ledger.parts = spooled.digest, spooled.request_count, spooled.parts
-    ledger.rejected, ledger.rejected_count = spooled.rejected, spooled.rejected_count
-    ledger.warm_cache = source.limits.first_alone and len(spooled.parts) > 1
-    if spooled.rejected_count:
-        log.warning("%s records are not sent: %s", spooled.rejected_count, f"{folder.url}/{spooled.rejected}")
+    ledger.warm_cache = source.limits.first_alone and len(ledger.live_parts) > 1
+    for part in spooled.parts:
+        if part.rejected:
+            log.warning(
+                "%s records are not sent; why, says %s/%s", part.request_count, folder.url, part.inputs
+            )
     return ledger
 
 

@@ -58,6 +58,8 @@ class Part(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Batches that looked like this part's and turned out to be somebody else's."""
     split: bool = False
     """Too large for the API: replaced by two later parts of half the size."""
+    rejected: bool = False
+    """Holds records that are not sent; ``inputs`` says why. They are delivered as errored."""
     delivery: Delivery | None = None
 
 
@@ -79,11 +81,8 @@ class Ledger(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Whether the whole input is stored; before that, nothing may be sent."""
     digest: str = ""
     request_count: int = 0
-    rejected: str = ""
-    """File of records that were refused before anything was sent; they are delivered as errored."""
-    rejected_count: int = 0
     warm_cache: bool = False
-    """Whether the first part is to end before the others are submitted, which then find its prefix cached."""
+    """Whether the first part has still to end before the others are submitted and find its prefix cached."""
     probed: bool = False
     """Whether the first request was sent by itself and found valid."""
     betas: list[str] = []
@@ -93,8 +92,8 @@ class Ledger(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     @property
     def live_parts(self) -> list[Part]:
-        """Parts that stand for themselves (a split part is stood for by its halves)."""
-        return [part for part in self.parts if not part.split]
+        """Parts that are to be sent (a split part is stood for by its halves)."""
+        return [part for part in self.parts if not part.split and not part.rejected]
 
     @property
     def batch_ids(self) -> list[str]:

@@ -136,6 +136,8 @@ def probe(job: Job, api: BatchesApi) -> None:
 
     :raises SubmissionError: where the API refuses it; nothing else was sent then
     """
+    if job.ledger.probed or job.ledger.batch_ids:
+        return
     if EXTENDED_OUTPUT_BETA in job.ledger.betas:
         log.info("No probe: %s exists in batches only", EXTENDED_OUTPUT_BETA)
         return
@@ -154,3 +156,5 @@ def probe(job: Job, api: BatchesApi) -> None:
             f"The probe of request {request.custom_id} was refused: {failure.reason}. No batch was submitted."
         ) from error
     log.info("The probe of request %s was answered", request.custom_id)
+    with job.change() as ledger:
+        ledger.probed = True

@@ -14,6 +14,7 @@ from typing import IO
 
 import msgspec
 
+from airflow_claude_batch.batches.ledger import Part
 from airflow_claude_batch.batches.requests import Request
 from airflow_claude_batch.batches.storage import Folder, iter_lines
 
@@ -70,6 +71,12 @@ class RejectedWriter:
         content = request.line + b"\n" + rejection.reason.encode()
         self.digest += int.from_bytes(hashlib.sha256(content).digest(), "big")
         self.hashes.append(id_hash)
+
+    def parts(self) -> list[Part]:
+        """The part that stands for them in the ledger; none where nothing was rejected."""
+        if not self.count:
+            return []
+        return [Part(requests="", inputs=self.name, request_count=self.count, bytes=0, rejected=True)]
 
     def close(self) -> None:
         """Finish the file."""

@@ -55,12 +55,10 @@ class Spooled:
     """A whole input, spooled."""
 
     parts: list[Part]
+    """The last one holds the records that are not sent, where there are such."""
     request_count: int
     digest: str
     """Hash over the request lines, independent of their order."""
-    rejected: str = ""
-    """File of the records that are not sent; empty where there are none."""
-    rejected_count: int = 0
 
 
 def bisect_part(folder: Folder, part: Part, first_file: int) -> list[Part]:
@@ -214,15 +212,10 @@ class SpoolWriter:
 
     def result(self) -> Spooled:
         """What was written; call it after the last request."""
-        count = sum(part.request_count for part in self.parts)
+        parts = self.parts + self._rejected.parts()
+        count = sum(part.request_count for part in parts)
         digest = f"{(self._digest + self._rejected.digest) % (1 << 256):064x}"
-        return Spooled(
-            parts=self.parts,
-            request_count=count,
-            digest=f"sha256-sum:{count}:{digest}",
-            rejected=self._rejected.name,
-            rejected_count=self._rejected.count,
-        )
+        return Spooled(parts=parts, request_count=count, digest=f"sha256-sum:{count}:{digest}")
 
     def duplicates(self) -> Iterator[Fault]:
         """Each repetition of a custom_id, in the whole input.

@@ -60,6 +60,8 @@ class Later:
 
     at: datetime.datetime
     reason: str
+    batch_id: str | None = None
+    """Come back when this batch has ended, rather than at a certain time."""
 
 
 @dataclass(kw_only=True)
@@ -87,6 +89,12 @@ class Submission:
             waiting = [part for part in self.job.ledger.live_parts if not part.batch_id]
             if not waiting:
                 return None
+            first = self.job.ledger.parts[0]
+            if self.job.ledger.warm_cache and first.batch_id:
+                if (later := self._until_warm(first.batch_id)) is not None:
+                    return later
+            elif self.job.ledger.warm_cache:
+                waiting = [first]
             later = self._submit_all(waiting)
             if later is None:
                 continue
@@ -112,6 +120,20 @@ class Submission:
                 log.warning("The task was killed; cancelled batch %s", batch_id)
             except Exception as error:  # noqa: BLE001  # the other batches still want cancelling
                 log.error("The task was killed, but batch %s could not be cancelled: %s", batch_id, error)
+
+    def _until_warm(self, batch_id: str) -> Later | None:
+        """Wait for the batch that writes the shared prefix into the cache; the others read it there."""
+        try:
+            ended = self.api.retrieve(batch_id).ended
+        except Exception as error:  # noqa: BLE001  # a look that fails is repeated
+            log.warning("Could not look at %s: %s", batch_id, error)
+            ended = False
+        if not ended:
+            reason = f"waiting until {batch_id} has written the shared prefix into the cache"
+            return Later(at=_now() + datetime.timedelta(seconds=15), reason=reason, batch_id=batch_id)
+        with self.job.change() as ledger:
+            ledger.warm_cache = False
+        return None
 
     def _submit_all(self, parts: list[Part]) -> Later | None:
         """One attempt at each part; starts no new one after the first that cannot go on."""
