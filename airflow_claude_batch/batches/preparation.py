@@ -102,6 +102,8 @@ class Preparation:
 
     def _from_record(self, record: Mapping[str, Any], blocks: list[Any], index: int) -> Request:
         custom_id = self._custom_id(record, index)
+        if custom_id is not None and custom_id == record.get("custom_id") and record.get("documents") is None:
+            return self._normalise(record, index)
         if custom_id is None:
             content = {key: record[key] for key in _CONTENT if record.get(key) is not None}
             custom_id = self._content_ids(_encode_sorted(content))
