@@ -13,6 +13,7 @@ DAG ?= nightly_report
 LIVE ?=
 ARGS ?=
 
+LIVE_OPTION := $(if $(filter-out 0 no false,$(LIVE)),--live)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
@@ -20,10 +21,10 @@ INSTALLED := .venv/.installed
 .DEFAULT_GOAL := demo
 
 demo: $(INSTALLED)
-	@$(BIN)/python -m tests.harness.demo $(DAG) $(if $(LIVE),--live)
+	@$(BIN)/python -m tests.harness.demo $(DAG) $(LIVE_OPTION)
 
 ui: $(INSTALLED)
-	@$(BIN)/python -m tests.harness.demo $(DAG) $(if $(LIVE),--live) --stay
+	@$(BIN)/python -m tests.harness.demo $(DAG) $(LIVE_OPTION) --stay
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest $(ARGS)

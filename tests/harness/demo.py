@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).parents[2]
 DAGS = REPOSITORY / "dags"
-FOLDER = REPOSITORY / ".demo"
 UI_PORT = 8080
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 BATCH_SECONDS = 15
 RUN_SECONDS = 180
@@ -47,10 +47,10 @@ def main() -> int:
     if arguments.live and not os.environ.get("ANTHROPIC_API_KEY"):
         print("LIVE=1 uses the real API: set ANTHROPIC_API_KEY.", file=sys.stderr)
         return 2
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
-    FOLDER.mkdir(exist_ok=True)
-    with only_one_at_a_time(), contextlib.ExitStack() as stack:
+    for number in INTERRUPTS:
+        signal.signal(number, interrupt)
+    arguments.folder.mkdir(exist_ok=True)
+    with only_one_at_a_time(arguments.folder), contextlib.ExitStack() as stack:
         try:
             return demo(arguments, stack)
         except KeyboardInterrupt:
@@ -60,8 +60,7 @@ def main() -> int:
             say("failed", str(error))
             return 1
         finally:
-            # A second Ctrl-C must not leave processes behind; stopping is bounded.
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            ignore_interrupts()
 
 
 def demo(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> int:
@@ -71,13 +70,13 @@ def demo(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> int:
         say("API", f"Anthropic's own; {live_estimate(arguments.dag)}")
         connection = {"conn_type": "anthropic", "password": os.environ["ANTHROPIC_API_KEY"]}
     else:
-        url = start_emulator(stack)
+        url = start_emulator(stack, arguments.folder)
         say("API", f"emulated at {url}; a batch takes {BATCH_SECONDS} s")
         connection = {"conn_type": "anthropic", "password": "any-key", "host": url}
 
     say("Airflow", "starting API server, scheduler, DAG processor and triggerer …")
     airflow = LocalAirflow(
-        FOLDER / "airflow",
+        arguments.folder / "airflow",
         dag_folders=[DAGS],
         connections={"anthropic_default": connection},
         port=UI_PORT if arguments.stay and free_port(UI_PORT) else 0,
@@ -176,18 +175,18 @@ def stay(airflow: LocalAirflow) -> None:
         airflow.check()
 
 
-def start_emulator(stack: contextlib.ExitStack) -> str:
+def start_emulator(stack: contextlib.ExitStack, folder: Path) -> str:
     """Start the emulator as a process; returns its URL."""
-    ready_file = FOLDER / "emulator.url"
+    ready_file = folder / "emulator.url"
     ready_file.unlink(missing_ok=True)
-    settings_file = FOLDER / "emulator-settings.json"
+    settings_file = folder / "emulator-settings.json"
     settings_file.write_text(json.dumps(EMULATOR_SETTINGS))
     command = ["-m", "airflow_claude_batch.emulator", "--port", "0", "--duration", str(BATCH_SECONDS)]
     emulator = ManagedProcess(
         "emulator",
         [sys.executable, *command, "--settings", str(settings_file), "--ready-file", str(ready_file)],
-        env=airflow_environment(FOLDER, {}),
-        log_file=FOLDER / "emulator.log",
+        env=airflow_environment(folder, {}),
+        log_file=folder / "emulator.log",
     )
     stack.callback(stop_all, [emulator])
 
@@ -232,13 +231,13 @@ def local_path(uri: str) -> Path:
 
 
 @contextlib.contextmanager
-def only_one_at_a_time() -> Iterator[None]:
+def only_one_at_a_time(folder: Path) -> Iterator[None]:
     """Two demos in one folder would remove each other's Airflow."""
-    with (FOLDER / "lock").open("w") as lock:
+    with (folder / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise SystemExit("A demo is running already in .demo; stop it first.") from None
+            raise SystemExit(f"A demo is running already in {folder}; stop it first.") from None
         yield
 
 
@@ -247,8 +246,15 @@ def say(who: str, what: str) -> None:
     print(f"{minutes:2}:{seconds:02}  {who:12}  {what}", flush=True)
 
 
-def _interrupt(*_: object) -> None:
+def interrupt(*_: object) -> None:
+    ignore_interrupts()
     raise KeyboardInterrupt
+
+
+def ignore_interrupts() -> None:
+    """From here on only stopping is left. It is bounded, and interrupting it would leave processes behind."""
+    for number in INTERRUPTS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -256,6 +262,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("dag", nargs="?", default="nightly_report", help="a file of dags/, without .py")
     parser.add_argument("--live", action="store_true", help="use Anthropic's API and ANTHROPIC_API_KEY")
     parser.add_argument("--stay", action="store_true", help="keep Airflow running until Ctrl-C")
+    parser.add_argument("--folder", type=Path, default=REPOSITORY / ".demo", help="where Airflow lives")
     arguments = parser.parse_args()
     if not (DAGS / f"{arguments.dag}.py").exists():
         known = ", ".join(sorted(file.stem for file in DAGS.glob("*.py")))
