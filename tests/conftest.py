@@ -19,6 +19,9 @@ from tests.harness.local_airflow import (
     write_settings,
 )
 
+# Only the top conftest may name plugins: they serve the whole run.
+pytest_plugins = ["airflow_claude_batch.emulator.pytest_plugin"]
+
 REPOSITORY = Path(__file__).parents[1]
 HOME = Path(tempfile.mkdtemp(prefix="claude-batch-tests-"))
 
