@@ -29,6 +29,8 @@ from airflow_claude_batch.batches.requests import (
 from airflow_claude_batch.batches.sources import Broken
 from airflow_claude_batch.batches.templates import PromptTemplate
 
+_COMPLETE = {"custom_id", "params"}
+"""Keys of a record that needs nothing but validation."""
 _CONTENT = MESSAGE_PARAMETERS | {"prompt", "params", "documents"}
 _ID_MARK, _PROMPT_MARK = "custom-id-goes-here", "\x00the prompt goes here\x00"
 
@@ -66,6 +68,7 @@ class Preparation:
         self._recipe = recipe
         self._normalise = Normaliser(defaults, watch=recipe.needs.add)
         self._content_ids = ContentIds()
+        self._as_they_are = recipe.prompt is None and recipe.custom_id is None
         self._template = _Template(recipe.prompt, self._normalise) if recipe.prompt is not None else None
 
     def __call__(self, record: Any, index: int) -> Request | Rejection:
@@ -73,6 +76,13 @@ class Preparation:
 
         :raises InputError: with every fault of this record
         """
+        if (
+            self._as_they_are
+            and type(record) is dict
+            and record.keys() >= _COMPLETE
+            and "documents" not in record
+        ):
+            return self._normalise(record, index)  # most inputs are nothing but such records
         if isinstance(record, Broken):
             raise InputError([record.fault(index)])
         if isinstance(record, str):

@@ -103,7 +103,7 @@ class Normaliser:
         :raises InputError: with every fault of this record
         """
         faults: list[Fault] = []
-        if not isinstance(record, Mapping):
+        if type(record) is not dict and not isinstance(record, Mapping):
             rule = 'a record is a mapping such as {"custom_id": "a", "prompt": "..."}'
             raise InputError([Fault(index=index, where="record", value=shorten(record), rule=rule)])
         if not is_json(record):
@@ -134,7 +134,7 @@ class Normaliser:
         if record.get("params") is None:
             return self._split_short(record, index, faults)
         params, columns = dict(self._defaults), {}
-        for key, value in record.items():
+        for key, value in record.items() if len(record) > 2 else ():
             if key == "prompt" or key in MESSAGE_PARAMETERS or key in REFUSED_PARAMETERS:
                 rule = "a record with params holds its message parameters in there, not beside it"
                 faults.append(Fault(index=index, where=key, value=shorten(value), rule=rule))

@@ -9,12 +9,13 @@ against. Memory does not grow with the input, except for 8 bytes a request to fi
 from __future__ import annotations
 
 import bisect
+import contextlib
 import hashlib
 import heapq
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import Any
 
 import msgspec
 
@@ -261,31 +262,48 @@ class SpoolWriter:
 
 
 class _PartWriter:
-    """The two files of one part, written in large blocks."""
+    """The two files of one part; lines are gathered and written in blocks of about a megabyte."""
 
     def __init__(self, folder: Folder, number: int, compress: bool) -> None:
         suffix = ".jsonl.gz" if compress else ".jsonl"
         self._names = f"requests-{number:05d}{suffix}", f"inputs-{number:05d}{suffix}"
-        self._requests = _LineWriter(folder.open_write(self._names[0]))
-        self._inputs = _LineWriter(folder.open_write(self._names[1]))
+        self._files = [folder.open_write(name) for name in self._names]
+        self._requests: list[bytes] = []
+        self._inputs: list[bytes] = []
+        self._gathered = 0
         self.hashes = array("Q")
         self.count = 0
         # Every line costs itself and a comma, the last one only itself.
         self.bytes = len(BODY_START) + len(BODY_END) - 1
 
     def add(self, request: Request) -> None:
-        self.count += 1
-        self.bytes += len(request.line) + 1
-        self.hashes.append(_id_hash(request.custom_id))
-        self._requests.add(request.line)
+        line, custom_id = request.line, request.custom_id
         if request.columns:
-            self._inputs.add(_encode({"custom_id": request.custom_id, "input": request.columns}))
+            row = _encode({"custom_id": custom_id, "input": request.columns})
         else:
-            self._inputs.add(b'{"custom_id":"' + request.custom_id.encode() + b'"}')
+            row = b'{"custom_id":"%b"}' % custom_id.encode()
+        self._requests.append(line)
+        self._inputs.append(row)
+        self.hashes.append(_id_hash(custom_id))
+        self.count += 1
+        self.bytes += len(line) + 1
+        self._gathered += len(line) + len(row)
+        if self._gathered >= _FLUSH_AT:
+            self._flush()
+
+    def _flush(self) -> None:
+        for file, lines in zip(self._files, (self._requests, self._inputs), strict=True):
+            lines.append(b"")
+            file.write(b"\n".join(lines))
+            lines.clear()
+        self._gathered = 0
 
     def close(self) -> None:
-        self._requests.close()
-        self._inputs.close()
+        with contextlib.ExitStack() as stack:
+            for file in self._files:
+                stack.callback(file.close)
+            if self._gathered:
+                self._flush()
 
     def result(self, round: int) -> Part:
         requests, inputs = self._names
@@ -297,33 +315,6 @@ class _PartWriter:
             round=round,
             ids_digest=f"{sum(self.hashes) % (1 << 64):016x}",
         )
-
-
-class _LineWriter:
-    """Gathers lines into blocks of about a megabyte."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._lines: list[bytes] = []
-        self._size = 0
-
-    def add(self, line: bytes) -> None:
-        self._lines.append(line)
-        self._size += len(line)
-        if self._size >= _FLUSH_AT:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._lines:
-            self._lines.append(b"")
-            self._file.write(b"\n".join(self._lines))
-            self._lines, self._size = [], 0
-
-    def close(self) -> None:
-        try:
-            self._flush()
-        finally:
-            self._file.close()
 
 
 def _id_hash(custom_id: str) -> int:
