@@ -25,11 +25,13 @@ PAGE = 1000
 """Batches on one page of the list (the API's maximum)."""
 ANSWER_SECONDS = 600.0
 """How long a create may stay without an answer once its body is sent."""
+LOOK_SECONDS = 30.0
+"""How long a question that is not essential may stay without an answer."""
 POLL_SECONDS = 60.0
 """How long a look from the event loop may stay without an answer."""
 
 
-class RequestCounts(msgspec.Struct, frozen=True):
+class RequestCounts(msgspec.Struct, frozen=True, gc=False):
     """How many requests of a batch are in which state. All are processing until the batch ends."""
 
     processing: int = 0
@@ -44,8 +46,12 @@ class RequestCounts(msgspec.Struct, frozen=True):
         return self.processing + self.succeeded + self.errored + self.canceled + self.expired
 
 
-class Batch(msgspec.Struct, frozen=True):
-    """A message batch, as far as the engine needs it."""
+class Batch(msgspec.Struct, frozen=True, gc=False):
+    """A message batch, as far as the engine needs it.
+
+    Without references to anything that could refer back, so the garbage collector, which stops the event
+    loop for a moment, need not look at the ten thousand of them that a look brings.
+    """
 
     id: str
     processing_status: str
@@ -117,7 +123,11 @@ class BatchesApi:
 
     def model(self, name: str) -> bytes:
         """What the API says about a model, as JSON."""
-        response = self._retrying.get(f"/v1/models/{quote(name, safe='')}", cast_to=self._response_type())
+        response = self._retrying.get(
+            f"/v1/models/{quote(name, safe='')}",
+            cast_to=self._response_type(),
+            options={"timeout": LOOK_SECONDS},
+        )
         content: bytes = response.content
         return content
 

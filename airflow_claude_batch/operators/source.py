@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import XComArg
 
+from airflow_claude_batch.sources import Files, Source
+
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+_URI = re.compile(r"(?:[a-zA-Z][a-zA-Z0-9+.-]*:/)?/[^\s]+")
+"""A URI or an absolute path, and nothing else."""
 
 
 class HiddenRequests:
@@ -24,11 +29,13 @@ class HiddenRequests:
 
     @classmethod
     def wrap(cls, value: Any) -> Any:
-        """Hide a value; references to upstream tasks stay as they are until Airflow resolves them."""
-        if isinstance(value, (XComArg, cls)):
+        """Hide a value; what Airflow has to resolve or render stays as it is: XComs, and where files are."""
+        if isinstance(value, (XComArg, Source, cls)):
             return value
         if isinstance(value, (list, tuple)) and any(isinstance(item, XComArg) for item in value):
             return value
+        if isinstance(value, str) and (is_place(value) or "{{" in value):
+            return Files(value)
         return cls(value)
 
     def __str__(self) -> str:
@@ -41,24 +48,56 @@ class HiddenRequests:
     __repr__ = __str__
 
 
+def is_place(value: Any) -> bool:
+    """Whether a value says where files are, as a URI or an absolute path."""
+    return isinstance(value, str) and _URI.fullmatch(value) is not None
+
+
 def read_records(source: Any, context: Context) -> Iterator[Any]:
     """The records of a source, one after the other.
 
-    A list in a list (the outputs of mapped tasks) is taken apart once.
+    A list in a list (the outputs of mapped tasks) is taken apart once. In data from upstream a string
+    that is a URI (but no web page) stands for the files there; any other string is a prompt, and so is
+    every string that a callable yields.
 
-    :raises InputError: for a source that is not a list, an iterable or a callable
+    :raises InputError: for a source that is none
     """
     value = source.value if isinstance(source, HiddenRequests) else source
-    if callable(value):
+    from_callable = callable(value)
+    if from_callable:
         from airflow.providers.common.compat.sdk import determine_kwargs
 
         value = value(**determine_kwargs(value, (), context))
+    if is_place(value):
+        value = Files(value)
+    if isinstance(value, Source):
+        return _read(value)
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
-        from airflow_claude_batch.batches.errors import Fault, InputError
-        from airflow_claude_batch.batches.requests import shorten
+        raise _no_source(value)
+    return _flatten(value, files=not from_callable)
 
-        rule = "a list (or another iterable) of records is wanted, or a callable that returns one"
-        raise InputError([Fault(index=0, where="requests", value=shorten(value), rule=rule)])
-    return itertools.chain.from_iterable(
-        item if isinstance(item, (list, tuple)) else (item,) for item in value
+
+def _flatten(values: Iterable[Any], *, files: bool) -> Iterator[Any]:
+    for value in values:
+        for item in value if isinstance(value, (list, tuple)) else (value,):
+            if files and is_place(item) and "://" in item and not item.startswith("http"):
+                yield from _read(Files(item))
+            else:
+                yield item
+
+
+def _read(source: Source) -> Iterator[Any]:
+    from airflow_claude_batch.settings import open_folder
+
+    return source.read(open_folder)
+
+
+def _no_source(value: Any) -> Exception:
+    from airflow_claude_batch.batches.errors import Fault, InputError
+    from airflow_claude_batch.batches.requests import shorten
+
+    rule = (
+        "records are wanted: a list or another iterable, a callable that returns or yields them, "
+        "or the URI of files that hold them"
     )
+    return InputError([Fault(index=0, where="requests", value=shorten(value), rule=rule)])

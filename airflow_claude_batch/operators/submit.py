@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.sdk import BaseOperator
 
 from airflow_claude_batch.announcement import announce
-from airflow_claude_batch.operators.source import HiddenRequests, read_records
+from airflow_claude_batch.handles import Handle
+from airflow_claude_batch.operators.intake import build_input
+from airflow_claude_batch.operators.source import HiddenRequests
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from airflow.triggers.base import BaseTrigger
 
     from airflow_claude_batch.batches.jobs import Job
-    from airflow_claude_batch.batches.submission import Submission
+    from airflow_claude_batch.batches.submission import Later, Submission
 
 
 class ClaudeBatchSubmitOperator(BaseOperator):
@@ -25,12 +28,24 @@ class ClaudeBatchSubmitOperator(BaseOperator):
     recorded job; after a clear the same requests mean the same batches. When the API asks for
     patience (full queue, rate limit), the task defers.
 
-    :param requests: records as a list, the output of an upstream task (mapped ones too), or a callable
-        that returns or yields them; a callable gets the context entries that it names as arguments
+    :param requests: records as a list, the output of an upstream task (mapped ones too), a callable
+        that returns or yields them, the URI of JSONL, CSV or Parquet files, or a source of
+        ``airflow_claude_batch.sources``. A callable gets the context entries that it names as arguments
+    :param prompt: Jinja template over a record's columns, for records that are no requests yet. All
+        columns are data then; they come back beside the answer
+    :param custom_id: column that names a record, a key of any form; None for the record's own
+        ``custom_id``, or a hash of its content where it has none
     :param model: model of requests that do not name one; else the connection's ``model``
     :param max_tokens: output limit, in tokens, of requests that do not set one
-    :param system: system prompt (text or blocks) of requests that have none
+    :param system: system prompt of requests that have none: text, blocks, or the URI of a text file
+    :param cache: ``5m`` or ``1h``: cache the system prompt (or the tools) that all requests share
+    :param warm_cache: submit one request first and the others when it has ended: more of them find
+        the shared prefix cached, and all of them take longer
     :param message_params: any other Messages API parameters, as defaults for every request
+    :param on_unreadable_document: what becomes of a record whose ``documents`` cannot be sent: it goes
+        to ``errored``, or the task is to ``fail``. Nothing is paid for it either way
+    :param probe: send the first request by itself before the batch, at the full price of one request,
+        so that a wrong parameter shows in seconds
     :param conn_id: connection of type ``anthropic``
     :param storage_path: where the job is recorded, instead of ``[claude_batch] storage_path``
     :param max_requests_per_batch: close a part earlier than at the API's 100,000 requests
@@ -54,10 +69,16 @@ class ClaudeBatchSubmitOperator(BaseOperator):
         self,
         *,
         requests: Iterable[Any] | Callable[..., Iterable[Any]] | Any,
+        prompt: str | None = None,
+        custom_id: str | None = None,
         model: str | None = None,
         max_tokens: int | None = None,
         system: str | list[dict[str, Any]] | None = None,
         message_params: Mapping[str, Any] | None = None,
+        cache: Literal["5m", "1h"] | None = None,
+        warm_cache: bool = False,
+        on_unreadable_document: Literal["errored", "fail"] = "errored",
+        probe: bool = False,
         conn_id: str = "anthropic_default",
         storage_path: str | None = None,
         max_requests_per_batch: int | None = None,
@@ -72,10 +93,16 @@ class ClaudeBatchSubmitOperator(BaseOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.requests = requests
+        self.prompt = prompt
+        self.custom_id = custom_id
         self.model = model
         self.max_tokens = max_tokens
         self.system = system
         self.message_params = message_params
+        self.cache = cache
+        self.warm_cache = warm_cache
+        self.on_unreadable_document = on_unreadable_document
+        self.probe = probe
         self.conn_id = conn_id
         self.storage_path = storage_path
         self.max_requests_per_batch = max_requests_per_batch
@@ -105,7 +132,8 @@ class ClaudeBatchSubmitOperator(BaseOperator):
             return self._submit(context)
 
     def resume(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        """Go on after a pause; all state is in the ledger."""
+        """Go on after a pause, or when a batch that was waited for has ended; all state is in the ledger."""
+        self._raise_unless_ended(event)
         return self.execute(context)
 
     def on_kill(self) -> None:
@@ -136,40 +164,19 @@ class ClaudeBatchSubmitOperator(BaseOperator):
         with start_job(
             storage_root(self.storage_path),
             identity,
-            self._input(context, hook),
+            build_input(self, context, hook),
             life=life,
             conn_id=self.conn_id,
             force_new=force_new,
         ) as (job, replaced):
             return self._run(job, replaced, hook, announced)
 
-    def _input(self, context: Context, hook: Any) -> Any:
-        from airflow_claude_batch.batches.jobs import Input
-        from airflow_claude_batch.batches.spool import MAX_BYTES, MAX_REQUESTS, Limits
-        from airflow_claude_batch.settings import compress_spool
-
-        return Input(
-            records=partial(read_records, self.requests, context),
-            defaults={
-                **(self.message_params or {}),
-                "model": self.model or hook.connection_model,
-                "max_tokens": self.max_tokens,
-                "system": self.system,
-            },
-            limits=Limits(
-                requests=self.max_requests_per_batch or MAX_REQUESTS,
-                bytes=self.max_bytes_per_batch or MAX_BYTES,
-            ),
-            compress=compress_spool(),
-            betas=self.betas or [],
-        )
-
     def _run(
         self, job: Job, replaced: Job | None, hook: Any, announced: Callable[..., None]
     ) -> dict[str, Any]:
+        from airflow_claude_batch.batches.preflight import probe
         from airflow_claude_batch.batches.submission import Policy, Submission, retire
         from airflow_claude_batch.settings import reconcile_grace_seconds
-        from airflow_claude_batch.triggers.pause import PauseTrigger
 
         api = hook.batches
         policy = Policy(
@@ -179,12 +186,34 @@ class ClaudeBatchSubmitOperator(BaseOperator):
         )
         if replaced is not None:
             retire(replaced, job.folder.url, api, cancel=self.on_changed_requests == "cancel")
+        if self.probe:
+            probe(job, api)
         self._submission = Submission(job=job, api=api, policy=policy)
-        later = self._submission.run()
+        try:
+            later = self._submission.run()
+        finally:
+            announced(ledger=job.ledger)
         if later is not None:
             self.log.info("%s; going on at %s, no worker slot held until then", later.reason, later.at)
             announced(ledger=job.ledger, pause={"reason": later.reason, "until": later.at.isoformat()})
-            self.defer(trigger=PauseTrigger(later.at.isoformat()), method_name="resume")
-        announced(ledger=job.ledger)
+            self.defer(trigger=self._trigger(later, job), method_name="resume")
         self.log.info("Submitted %s requests: %s", job.ledger.request_count, ", ".join(job.ledger.batch_ids))
         return job.ledger.handle
+
+    def _trigger(self, later: Later, job: Job) -> BaseTrigger:
+        """What ends a pause: a time, or the end of a batch."""
+        from airflow_claude_batch.triggers.pause import PauseTrigger
+        from airflow_claude_batch.waiting import begin_wait, trigger_for
+
+        if later.batch_id is None:
+            return PauseTrigger(later.at.isoformat())
+        wait = begin_wait(Handle(batch_ids=[later.batch_id], job=job.folder.url), poll_interval=None)
+        return trigger_for(wait, self.conn_id, cancel_on_kill=self.cancel_on_kill)
+
+    def _raise_unless_ended(self, event: dict[str, Any]) -> None:
+        from airflow_claude_batch.failures import no_retry_when_final
+        from airflow_claude_batch.waiting import raise_unless_ended
+
+        if "batch_ids" in event:
+            with no_retry_when_final():
+                raise_unless_ended(event.get("status"), event.get("message", ""))

@@ -1,0 +1,68 @@
+"""What an operator's arguments make of its records: the engine's input."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from airflow_claude_batch.operators.source import read_records
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_claude_batch.batches.jobs import Input
+    from airflow_claude_batch.hooks.claude_batch import ClaudeBatchHook
+    from airflow_claude_batch.operators.submit import ClaudeBatchSubmitOperator
+
+
+def build_input(operator: ClaudeBatchSubmitOperator, context: Context, hook: ClaudeBatchHook) -> Input:
+    """The input that the operator's arguments describe; nothing is read yet."""
+    from airflow_claude_batch.batches.documents import DocumentReader
+    from airflow_claude_batch.batches.jobs import Input
+    from airflow_claude_batch.batches.preflight import Models
+    from airflow_claude_batch.batches.preparation import Recipe
+    from airflow_claude_batch.batches.spool import MAX_BYTES, MAX_REQUESTS, Limits
+    from airflow_claude_batch.settings import compress_spool, open_folder
+
+    models = Models(api=hook.batches, betas=operator.betas or [])
+    recipe = Recipe(
+        prompt=operator.prompt,
+        custom_id=operator.custom_id,
+        documents=DocumentReader(locate=open_folder),
+        on_unreadable=operator.on_unreadable_document,
+    )
+    return Input(
+        records=partial(read_records, operator.requests, context),
+        defaults={
+            **(operator.message_params or {}),
+            "model": operator.model or hook.connection_model,
+            "max_tokens": operator.max_tokens,
+            "system": operator.system,
+        },
+        limits=Limits(
+            requests=operator.max_requests_per_batch or MAX_REQUESTS,
+            bytes=operator.max_bytes_per_batch or MAX_BYTES,
+            first_alone=operator.warm_cache,
+        ),
+        compress=compress_spool(),
+        betas=operator.betas or [],
+        recipe=recipe,
+        complete=partial(_complete, cache=operator.cache, models=models),
+        check=partial(models.check, recipe.needs),
+    )
+
+
+def _complete(source: Input, *, cache: str | None, models: Any) -> Input:
+    """Read the system prompt where it is a file, mark it, and ask about the model before the data is read."""
+    from airflow_claude_batch.batches.caching import mark_prefix, read_system
+    from airflow_claude_batch.batches.documents import MOST_PAGES_SMALL_CONTEXT
+    from airflow_claude_batch.settings import open_folder
+
+    defaults = {**source.defaults, "system": read_system(source.defaults["system"], open_folder)}
+    if cache is not None:
+        defaults = mark_prefix(defaults, cache)
+    model = models.look_up(defaults["model"]) if defaults["model"] else None
+    if model is not None and model.has_small_context and source.recipe.documents is not None:
+        source.recipe.documents.most_pages = MOST_PAGES_SMALL_CONTEXT
+    return replace(source, defaults=defaults)
