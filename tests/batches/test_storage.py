@@ -1,0 +1,103 @@
+"""The same promises on a local disk and on an S3-compatible server over HTTP."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_claude_batch.batches.storage import Folder, iter_lines
+from tests.batches.crashing import in_child
+
+
+@pytest.fixture(scope="module")
+def s3_server() -> Iterator[str]:
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(params=["local", "s3"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
+    if request.param == "local":
+        return Folder.at(f"file://{tmp_path}/folder")
+    url = request.getfixturevalue("s3_server")
+    options: dict[str, Any] = {"endpoint_url": url, "key": "k", "secret": "s", "skip_instance_cache": True}
+    folder = Folder.at("s3://bucket", **options)
+    if not folder.fs.exists("bucket"):
+        folder.fs.mkdir("bucket")
+    return folder.child(tmp_path.name)
+
+
+def test_what_is_written_is_read_and_listed(folder: Folder) -> None:
+    folder.write("a.json", b"1")
+    folder.write("a.json", b"2")
+    folder.child("sub").write("b", b"3")
+    assert folder.read("a.json") == b"2"
+    assert folder.names() == ["a.json", "sub"]
+    assert folder.size("a.json") == 1
+    assert folder.child("nowhere").names() == []
+    with pytest.raises(FileNotFoundError):
+        folder.read("nothing")
+
+
+def test_of_several_writers_exactly_one_creates_the_file(folder: Folder) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        created = list(pool.map(lambda number: folder.create("lease", str(number).encode()), range(8)))
+    assert sum(created) == 1
+    assert folder.read("lease") == str(created.index(True)).encode()
+
+
+def test_a_replacement_that_fails_leaves_the_old_file_and_nothing_else(folder: Folder) -> None:
+    folder.write("part.jsonl", b"old")
+
+    def write(text: bytes, error: Exception | None) -> None:
+        with folder.replace("part.jsonl") as file:
+            file.write(text)
+            if error:
+                raise error
+
+    with pytest.raises(ValueError, match="half way"):
+        write(b"new but not whole", ValueError("half way"))
+    assert (folder.read("part.jsonl"), folder.names()) == (b"old", ["part.jsonl"])
+    write(b"new", None)
+    assert (folder.read("part.jsonl"), folder.names()) == (b"new", ["part.jsonl"])
+
+
+@pytest.mark.parametrize("name", ["lines.jsonl", "lines.jsonl.gz"])
+def test_large_files_stream_in_and_out_line_by_line(folder: Folder, name: str) -> None:
+    lines = [b"%d " % number + b"x" * (number % 3000) for number in range(5000)]
+    with folder.open_write(name) as file:
+        for line in lines:
+            file.write(line + b"\n")
+    with folder.open_read(name) as file:
+        assert list(iter_lines(file, size=70_000)) == lines
+
+
+def test_removing_takes_the_folder_and_nothing_beside_it(folder: Folder) -> None:
+    for name in ("one", "one-more"):
+        folder.child(name).write("f", b"x")
+    folder.child("one").remove()
+    folder.child("one").remove()
+    assert folder.names() == ["one-more"]
+
+
+def test_a_kill_in_the_middle_of_a_local_write_leaves_the_old_content(tmp_path: Path) -> None:
+    folder = Folder.at(f"file://{tmp_path}")
+    folder.write("ledger.json", b"old")
+
+    def die_before_the_rename() -> None:
+        os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+        folder.write("ledger.json", b"new")
+
+    assert in_child(die_before_the_rename) == -signal.SIGKILL
+    assert folder.read("ledger.json") == b"old"
