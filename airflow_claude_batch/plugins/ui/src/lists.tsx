@@ -1,0 +1,198 @@
+/** The two lists: jobs in flight, and those that are over. */
+import { Badge, Box, Button, Table, Text } from "@chakra-ui/react";
+import type { MouseEvent, ReactNode } from "react";
+
+import { keyOf, type Job, type JobKey } from "./api";
+import { compact, duration, percent, plural, secondsBetween, usd } from "./format";
+import { DeadlineBar, JobName, JobStateBadge, Moment, Nothing, Number, OutcomeBar, outcomeText } from "./parts";
+
+type ListProps = { readonly jobs: Job[]; readonly onOpen: (key: JobKey) => void };
+
+const Money = ({ value }: { readonly value: number | null | undefined }) =>
+  value === null || value === undefined ? <Nothing /> : <>{usd(value)}</>;
+
+const Right = ({ children }: { readonly children: ReactNode }) => (
+  <Table.Cell fontVariantNumeric="tabular-nums" textAlign="end" whiteSpace="nowrap">
+    {children}
+  </Table.Cell>
+);
+
+const Head = ({ names }: { readonly names: string[] }) => (
+  <Table.Header>
+    <Table.Row>
+      {names.map((name) => {
+        const right = name.startsWith(">");
+
+        return (
+          <Table.ColumnHeader key={name} scope="col" textAlign={right ? "end" : undefined} whiteSpace="nowrap">
+            {right ? name.slice(1) : name}
+          </Table.ColumnHeader>
+        );
+      })}
+      <Table.ColumnHeader aria-label="Details" scope="col" />
+    </Table.Row>
+  </Table.Header>
+);
+
+/** A row opens the details wherever it is clicked; with the keyboard, its button does. */
+const Row = ({ children, job, onOpen }: { readonly children: ReactNode; readonly job: Job } & Pick<ListProps, "onOpen">) => {
+  const open = (event: MouseEvent) => {
+    if (!(event.target as Element).closest("a, button")) {
+      onOpen(keyOf(job));
+    }
+  };
+
+  return (
+    <Table.Row cursor="pointer" onClick={open}>
+      {children}
+      <Table.Cell textAlign="end">
+        <Button
+          aria-label={`Details of ${job.task_id} in ${job.dag_id}, ${job.run_id}`}
+          onClick={() => onOpen(keyOf(job))}
+          size="xs"
+          variant="outline"
+        >
+          Details
+        </Button>
+      </Table.Cell>
+    </Table.Row>
+  );
+};
+
+const Scrolling = ({ children, label }: { readonly children: ReactNode; readonly label: string }) => (
+  <Table.ScrollArea borderRadius="md" borderWidth="1px">
+    <Table.Root aria-label={label} interactive size="sm">
+      {children}
+    </Table.Root>
+  </Table.ScrollArea>
+);
+
+const rowId = (job: Job) => JSON.stringify(keyOf(job));
+
+export const InFlightList = ({ jobs, onOpen }: ListProps) => (
+  <Scrolling label="Jobs in flight">
+    <Head names={["Job", "State", ">Batches ended", ">Requests", "Waiting since", "24-hour deadline", ">Estimated cost"]} />
+    <Table.Body>
+      {jobs.map((job) => (
+        <Row job={job} key={rowId(job)} onOpen={onOpen}>
+          <Table.Cell>
+            <JobName job={job} />
+          </Table.Cell>
+          <Table.Cell>
+            <JobStateBadge state={job.state} />
+            {job.pause ? (
+              <Text color="fg.muted" fontSize="xs" maxW="240px">
+                {job.pause.reason}
+                {job.pause.until === null ? "" : "; goes on "}
+                <Moment iso={job.pause.until} />
+              </Text>
+            ) : undefined}
+          </Table.Cell>
+          <Right>
+            {job.batches > 0 ? (
+              <>
+                <Number value={job.batches_ended} /> / <Number value={job.batches} />
+              </>
+            ) : (
+              <Nothing />
+            )}
+          </Right>
+          <Right>{job.requests === null ? <Nothing /> : <Number value={job.requests} />}</Right>
+          <Table.Cell>
+            <Moment iso={job.submitted_at} />
+          </Table.Cell>
+          <Table.Cell>
+            <DeadlineBar job={job} />
+          </Table.Cell>
+          <Right>
+            <Money value={job.estimate?.total_usd} />
+          </Right>
+        </Row>
+      ))}
+    </Table.Body>
+  </Scrolling>
+);
+
+export const RecentList = ({ jobs, onOpen }: ListProps) => (
+  <Scrolling label="Recent jobs">
+    <Head
+      names={["Job", "State", "Outcome", ">Requests", "Submitted", ">Duration", ">Tokens in / out", ">Cache hits", ">Cost", ">Saved"]}
+    />
+    <Table.Body>
+      {jobs.map((job) => (
+        <Row job={job} key={rowId(job)} onOpen={onOpen}>
+          <Table.Cell>
+            <JobName job={job} />
+          </Table.Cell>
+          <Table.Cell>
+            <JobStateBadge state={job.state} />
+          </Table.Cell>
+          <Table.Cell>
+            <OutcomeCell job={job} />
+          </Table.Cell>
+          <Right>{job.requests === null ? <Nothing /> : <Number value={job.requests} />}</Right>
+          <Table.Cell>
+            <Moment iso={job.submitted_at} />
+          </Table.Cell>
+          <Right>
+            {job.submitted_at !== null && job.delivered_at !== null ? (
+              duration(secondsBetween(job.submitted_at, job.delivered_at))
+            ) : (
+              <Nothing />
+            )}
+          </Right>
+          <Right>
+            {job.usage ? (
+              `${compact(tokensIn(job))} / ${compact(job.usage.output_tokens)}`
+            ) : (
+              <Nothing />
+            )}
+          </Right>
+          <Right>{typeof job.cache_hit_rate === "number" ? percent(job.cache_hit_rate) : <Nothing />}</Right>
+          <Right>
+            <Cost job={job} />
+          </Right>
+          <Right>
+            <Money value={job.cost?.saved_usd} />
+          </Right>
+        </Row>
+      ))}
+    </Table.Body>
+  </Scrolling>
+);
+
+export const tokensIn = (job: Job): number =>
+  job.usage
+    ? job.usage.input_tokens + job.usage.cache_creation_input_tokens + job.usage.cache_read_input_tokens
+    : 0;
+
+const OutcomeCell = ({ job }: { readonly job: Job }) => {
+  if (!job.counts) {
+    return (
+      <Text color="fg.muted" fontSize="xs">
+        {job.batches > 0 ? "no results delivered" : "nothing was submitted"}
+      </Text>
+    );
+  }
+  const failed = job.counts.total - job.counts.succeeded;
+
+  return (
+    <Box minW="120px" title={outcomeText(job.counts)}>
+      <OutcomeBar counts={job.counts} />
+      <Text color="fg.muted" fontSize="xs" fontVariantNumeric="tabular-nums" mt={1} whiteSpace="nowrap">
+        {failed === 0 ? "all succeeded" : `${plural(failed, "request")} did not succeed`}
+      </Text>
+    </Box>
+  );
+};
+
+const Cost = ({ job }: { readonly job: Job }) => (
+  <>
+    <Money value={job.cost?.total_usd} />
+    {job.cost && job.cost.unpriced_requests > 0 ? (
+      <Badge ms={1} size="xs" title={`${plural(job.cost.unpriced_requests, "request")} of models without a known price`}>
+        partly
+      </Badge>
+    ) : undefined}
+  </>
+);
