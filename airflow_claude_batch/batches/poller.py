@@ -30,40 +30,46 @@ SHORTEST_TICK = 0.05
 LONGEST_SLEEP = 60.0
 RESUMED_AT_ONCE = 50
 """Waits that are told news before the event loop gets its turn again."""
+TELL_SECONDS = 600.0
+"""A wait without news is told at least this often that it goes on, looks permitting."""
 CANCEL_TRIES = 3
 
 Connect = Callable[[], Awaitable[AsyncBatchesApi]]
 
 
 class Seat:
-    """One wait's place at the poller."""
+    """One wait's place at the poller. Small: there may be ten thousand."""
 
-    __slots__ = ("_news", "_real", "due", "fresh", "interval", "looking", "verdict", "wait")
+    __slots__ = ("_rung", "_sleeper", "due", "fresh", "interval", "looking", "told", "verdict", "wait")
 
-    def __init__(self, wait: Wait, due: float, interval: float, real: Callable[[float], float]) -> None:
+    def __init__(self, wait: Wait, now: float, first: float, interval: float) -> None:
         self.wait = wait
-        self.due = due
+        self.due = now + first
         self.interval = interval
         self.looking = False
         self.fresh = False
         """Something has changed that the wait was not told yet."""
+        self.told = now
         self.verdict: Verdict | None = None
-        self._news = asyncio.Event()
-        self._real = real
+        self._rung = False
+        self._sleeper: asyncio.Future[None] | None = None
 
-    async def news(self, within: float) -> Verdict | None:
-        """Sleep until something changes, or so many seconds; returns how the wait has ended, if it has."""
-        if not self._news.is_set():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._real(within)):
-                    await self._news.wait()
-        self._news.clear()
+    async def news(self) -> Verdict | None:
+        """Sleep until there is something to tell; returns how the wait has ended, if it has."""
+        if not self._rung:
+            self._sleeper = asyncio.get_running_loop().create_future()
+            try:
+                await self._sleeper
+            finally:
+                self._sleeper = None
+        self._rung = False
         return self.verdict
 
-    def ring(self) -> None:
+    def ring(self, now: float) -> None:
         """Wake who sleeps in :meth:`news`."""
-        self.fresh = False
-        self._news.set()
+        self.fresh, self.told, self._rung = False, now, True
+        if self._sleeper is not None and not self._sleeper.done():
+            self._sleeper.set_result(None)
 
 
 class Poller:
@@ -107,7 +113,7 @@ class Poller:
         interval = wait.next_look(now)
         # Jitter, so that waits which begin together (a restart) do not call together.
         first = max(min(interval, SHORTEST_SECONDS) * random.uniform(0.7, 1.0), quiet_seconds)
-        seat = Seat(wait, self._clock.monotonic() + first, interval, self._clock.real)
+        seat = Seat(wait, self._clock.monotonic(), first, interval)
         self._seats[seat] = None
         for batch_id in wait.batch_ids:
             self._by_id.setdefault(batch_id, []).append(seat)
@@ -198,16 +204,15 @@ class Poller:
 
     def _hold_back(self, seats: list[Seat]) -> None:
         """The API wants to be left alone: only the clock can end a wait now."""
-        after = self._clock.monotonic() + self._gateway.pause
-        now = self._clock.now()
+        moment, now = self._clock.monotonic(), self._clock.now()
         for seat in seats:
             seat.verdict = seat.wait.verdict(now)
             if seat.verdict:
-                seat.ring()
-            seat.due = after
+                seat.ring(moment)
+            seat.due = moment + self._gateway.pause
             if seat.wait.timeout_at:
                 left = (seat.wait.timeout_at - now).total_seconds()
-                seat.due = min(after, self._clock.monotonic() + max(left, SHORTEST_TICK))
+                seat.due = min(seat.due, moment + max(left, SHORTEST_TICK))
 
     def _start(self, seats: list[Seat]) -> None:
         for seat in seats:
@@ -245,13 +250,13 @@ class Poller:
     async def _settle(self, seats: list[Seat], jitter: float) -> None:
         for index, seat in enumerate(seats, 1):
             if seat.verdict is None:
-                now = self._clock.now()
+                moment, now = self._clock.monotonic(), self._clock.now()
                 seat.verdict = seat.wait.verdict(now)
                 if seat.looking or len(seat.wait.batch_ids) == 1:
                     seat.interval = seat.wait.next_look(now) * jitter
-                    seat.due = self._clock.monotonic() + seat.interval
-                if seat.verdict or seat.fresh:
-                    seat.ring()
+                    seat.due = moment + seat.interval
+                if seat.verdict or seat.fresh or moment - seat.told >= TELL_SECONDS:
+                    seat.ring(moment)
             seat.looking = False
             if index % RESUMED_AT_ONCE == 0:
                 await asyncio.sleep(0)

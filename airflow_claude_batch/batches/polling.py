@@ -89,7 +89,8 @@ class Wait:
         before = self.batches.get(batch.id)
         if before is not None and before.ended:
             return False
-        self.batches[batch.id] = batch
+        if before != batch:
+            self.batches[batch.id] = batch
         self.missing.pop(batch.id, None)
         recovered = self.failures >= TROUBLE
         self._answered()

@@ -16,8 +16,6 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 if TYPE_CHECKING:
     from airflow_claude_batch.batches.polling import Wait
 
-TELL_SECONDS = 600.0
-"""The log says at least this often that the wait goes on."""
 KILL_SECONDS = 20.0
 """Bound of ``on_kill``; Airflow's own is 30 s."""
 QUIET_HEARTBEATS = 2.0
@@ -81,7 +79,7 @@ class ClaudeBatchTrigger(BaseTrigger):
         wait = self._wait = self._begin()
         shown = _steps(wait)
         with poller.join(wait, quiet_seconds=self._quiet_seconds()) as seat:
-            while (verdict := await seat.news(within=TELL_SECONDS)) is None:
+            while (verdict := await seat.news()) is None:
                 self.log.info("%s", wait.describe(_now()))
                 if shown != _steps(wait):
                     shown = _steps(wait)
