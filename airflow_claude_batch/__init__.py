@@ -11,25 +11,33 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "ClaudeBatchHook": "hooks.claude_batch",
+    "ClaudeBatchOperator": "operators.claude_batch",
     "ClaudeBatchResultsOperator": "operators.results",
     "ClaudeBatchSensor": "sensors.claude_batch",
     "ClaudeBatchSubmitOperator": "operators.submit",
     "ClaudeBatchTrigger": "triggers.claude_batch",
+    "Documents": "sources",
+    "Files": "sources",
 }
 
 __all__ = [
     "ClaudeBatchHook",
+    "ClaudeBatchOperator",
     "ClaudeBatchResultsOperator",
     "ClaudeBatchSensor",
     "ClaudeBatchSubmitOperator",
     "ClaudeBatchTrigger",
+    "Documents",
+    "Files",
 ]
 
 if TYPE_CHECKING:
     from airflow_claude_batch.hooks.claude_batch import ClaudeBatchHook
+    from airflow_claude_batch.operators.claude_batch import ClaudeBatchOperator
     from airflow_claude_batch.operators.results import ClaudeBatchResultsOperator
     from airflow_claude_batch.operators.submit import ClaudeBatchSubmitOperator
     from airflow_claude_batch.sensors.claude_batch import ClaudeBatchSensor
+    from airflow_claude_batch.sources import Documents, Files
     from airflow_claude_batch.triggers.claude_batch import ClaudeBatchTrigger
 
 

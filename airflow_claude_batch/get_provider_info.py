@@ -32,10 +32,20 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "hooks": [_modules("airflow_claude_batch.hooks.claude_batch")],
         "operators": [
-            _modules("airflow_claude_batch.operators.submit", "airflow_claude_batch.operators.results")
+            _modules(
+                "airflow_claude_batch.operators.claude_batch",
+                "airflow_claude_batch.operators.submit",
+                "airflow_claude_batch.operators.results",
+            )
         ],
         "sensors": [_modules("airflow_claude_batch.sensors.claude_batch")],
         "triggers": [_modules("airflow_claude_batch.triggers.claude_batch")],
+        "task-decorators": [
+            {
+                "name": "claude_batch",
+                "class-name": "airflow_claude_batch.decorators.claude_batch.claude_batch_task",
+            }
+        ],
         "config": {"claude_batch": _CONFIG_SECTION},
     }
 
