@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from airflow_claude_batch.emulator.testing import Emulator
+
+CONN_ID = "anthropic_default"
+
+
+@pytest.fixture
+def emulator(claude_batch_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Emulator:
+    """The emulator, as the API behind the default connection."""
+    connection = {"conn_type": "anthropic", "password": "any-key", "host": claude_batch_emulator.url}
+    monkeypatch.setenv("AIRFLOW_CONN_ANTHROPIC_DEFAULT", json.dumps(connection))
+    monkeypatch.setenv("AIRFLOW__CLAUDE_BATCH__RECONCILE_GRACE_SECONDS", "0.4")
+    return claude_batch_emulator
+
+
+@dataclass
+class Try:
+    """One try of a task instance, for calling an operator's execute directly: Airflow's part in it."""
+
+    task_id: str = "submit"
+    run_id: str = "run-1"
+    map_index: int = -1
+    try_number: int = 1
+    max_tries: int = 0
+    conf: dict[str, Any] = field(default_factory=dict)
+    pushed: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def context(self) -> Any:
+        ti = SimpleNamespace(
+            dag_id="dag",
+            task_id=self.task_id,
+            run_id=self.run_id,
+            map_index=self.map_index,
+            try_number=self.try_number,
+            max_tries=self.max_tries,
+            xcom_push=lambda key, value: self.pushed.__setitem__(key, value),
+        )
+        dag_run = SimpleNamespace(conf=self.conf)
+        return {"ti": ti, "dag_run": dag_run, "params": {"n": 3}, "ds": "2026-11-22"}
