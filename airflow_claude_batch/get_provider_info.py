@@ -39,7 +39,11 @@ def get_provider_info() -> dict[str, Any]:
             )
         ],
         "sensors": [_modules("airflow_claude_batch.sensors.claude_batch")],
-        "triggers": [_modules("airflow_claude_batch.triggers.claude_batch")],
+        "triggers": [
+            _modules(
+                "airflow_claude_batch.triggers.claude_batch", "airflow_claude_batch.triggers.batch_ended"
+            )
+        ],
         "task-decorators": [
             {
                 "name": "claude_batch",

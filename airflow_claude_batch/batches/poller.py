@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import datetime
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterator
@@ -33,6 +34,7 @@ RESUMED_AT_ONCE = 50
 TELL_SECONDS = 600.0
 """A wait without news is told at least this often that it goes on, looks permitting."""
 CANCEL_TRIES = 3
+NEVER = datetime.datetime.max.replace(tzinfo=datetime.UTC)
 
 Connect = Callable[[], Awaitable[AsyncBatchesApi]]
 
@@ -98,6 +100,8 @@ class Poller:
         """Waits that a look has found news for, whether it was theirs or not."""
         self._sweeps: set[asyncio.Task[None]] = set()
         self._guests = 0
+        self._listing = asyncio.Lock()
+        self._listed = (float("-inf"), NEVER, list[Batch]())
         self._next_tick = float("inf")
         self._wake = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
@@ -125,9 +129,21 @@ class Poller:
 
     async def cancel(self, batch_ids: list[str]) -> dict[str, Exception]:
         """Ask for batches to be cancelled, each up to three times; returns those for which it failed."""
-        with self._visit():
+        with self.stay():
             results = await asyncio.gather(*(self._cancel(batch_id) for batch_id in batch_ids))
         return {batch_id: error for batch_id, error in zip(batch_ids, results, strict=True) if error}
+
+    async def list_since(self, start: datetime.datetime, max_age: float) -> list[Batch]:
+        """Batches of the workspace created after ``start``, newest first.
+
+        :param max_age: seconds that another's listing may be old, to be shared
+        """
+        async with self._listing:
+            listed_at, listed_from, batches = self._listed
+            if self._clock.monotonic() - listed_at > max_age or listed_from > start:
+                listed_at, batches = self._clock.monotonic(), await self._sweeper.list_since(start)
+                self._listed = listed_at, start, batches
+        return [batch for batch in batches if batch.created_at >= start]
 
     # Membership
 
@@ -142,7 +158,8 @@ class Poller:
         self._end_if_alone()
 
     @contextlib.contextmanager
-    def _visit(self) -> Iterator[None]:
+    def stay(self) -> Iterator[None]:
+        """Keep the poller and its client for the time of the block, without a wait."""
         self._guests += 1
         self._awake(float("inf"))
         try:

@@ -6,6 +6,7 @@ The list is newest first, so what it takes to find a batch there depends on how 
 from __future__ import annotations
 
 import asyncio
+import datetime
 import math
 import random
 from collections.abc import Awaitable, Callable
@@ -81,6 +82,20 @@ class Sweeper:
         alone += random.sample(missing, min(len(missing), GROUP))
         for start in range(0, len(alone), GROUP):
             await asyncio.gather(*(self._retrieve(one.id) for one in alone[start : start + GROUP]))
+
+    async def list_since(self, start: datetime.datetime) -> list[Batch]:
+        """All batches of the workspace that were created after ``start``, newest first.
+
+        :raises Exception: the SDK's, where a page fails
+        """
+        batches: list[Batch] = []
+        after = None
+        while True:
+            page = await self.gateway.call(_page_after(after))
+            batches += page.data
+            if not page.has_more or not page.data or page.data[-1].created_at < start:
+                return batches
+            after = page.data[-1].id
 
     async def _through_pages(self, rest: list[Wanted], now: float) -> list[Wanted]:
         """Read pages while that pays; returns what is still to be asked for by id."""
