@@ -1,4 +1,7 @@
-"""Airflow's API server in this process, with the plugin, users, and a database to fill."""
+"""Airflow's API server in this process, with the plugin, users, and a database to fill.
+
+Nothing of Airflow is imported at the top: pytest loads this file before the tests' Airflow home is set.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.plugins.seeding import wipe
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from fastapi import FastAPI
+    from fastapi.testclient import TestClient
     from sqlalchemy.orm import Session
+
+AUTH_MANAGER = "tests.plugins.auth_manager.PerDagAuthManager"
 
 
 @pytest.fixture
@@ -19,8 +24,40 @@ def session(airflow_database: None) -> Iterator[Session]:
     """The metadata database, without anybody's DAGs and runs."""
     from airflow.utils.session import create_session
 
+    from tests.plugins.seeding import wipe
+
     with create_session(scoped=False) as session:
         wipe(session)
         yield session
         session.rollback()
         wipe(session)
+
+
+@pytest.fixture(scope="session")
+def airflow_app(airflow_database: None) -> Iterator[FastAPI]:
+    """Airflow's whole API server as an application."""
+    from airflow.api_fastapi.app import create_app, purge_cached_app
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW__CORE__AUTH_MANAGER", AUTH_MANAGER)
+        patch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "a secret for this test run only, long enough for HS512 tokens")
+        purge_cached_app()
+        yield create_app(apps="core")
+        purge_cached_app()
+
+
+@pytest.fixture
+def client_of(airflow_app: FastAPI) -> Callable[..., TestClient]:
+    """A browser of a user with a role, logged in by cookie; of nobody without a name."""
+    from airflow.api_fastapi.app import get_auth_manager
+    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+    from fastapi.testclient import TestClient
+
+    def client(username: str | None = None, role: str = "viewer") -> TestClient:
+        cookies = {}
+        if username is not None:
+            user = SimpleAuthManagerUser(username=username, role=role)
+            cookies["_token"] = get_auth_manager().generate_jwt(user)
+        return TestClient(airflow_app, base_url="http://airflow.test", cookies=cookies)
+
+    return client

@@ -108,9 +108,11 @@ def many(count: int, *, in_flight: int = 6, dags: int = 5, days: int = 30) -> li
     for number in range(count):
         dag_id = names[number % min(dags, len(names))]
         requests = draw.choice([200, 1_500, 12_000, 100_000, 240_000])
-        errored = draw.choice([0, 0, 0, requests // 200, requests // 40])
-        expired = draw.choice([0, 0, 0, requests // 80])
-        failed = {"errored": errored, "expired": expired, "invalid": draw.choice([0, 0, requests // 150])}
+        trouble = draw.random() < 0.35
+        errored = draw.choice([requests // 200, requests // 40]) if trouble else 0
+        expired = draw.choice([0, 0, requests // 80]) if trouble else 0
+        invalid = draw.choice([0, 0, requests // 150]) if trouble else 0
+        failed = {"errored": errored, "expired": expired, "invalid": invalid}
         errors = {
             "invalid_request_error": errored // 3,
             "overloaded_error": errored - errored // 3,
@@ -142,6 +144,10 @@ def _run(one: Seed, number: int, now: datetime.datetime) -> dict[str, Any]:
     }  # fmt: skip
 
 
+MESSAGES = {
+    "invalid_request_error": "messages.0.content.1.image: image exceeds 5 MB maximum",
+    "overloaded_error": "Overloaded",
+}
 STATES = {
     "delivered": ("success", "success", "success"),
     "waiting": ("success", "deferred", None),
@@ -154,13 +160,16 @@ STATES = {
 
 def _instances(one: Seed, now: datetime.datetime) -> Iterator[dict[str, Any]]:
     start = now - one.age
-    for (task_id, operator), state in zip(TASKS.items(), STATES[one.stage], strict=True):
+    for number, ((task_id, operator), state) in enumerate(
+        zip(TASKS.items(), STATES[one.stage], strict=True)
+    ):
+        later = datetime.timedelta(seconds=number)
         started = state in ("success", "failed", "running", "deferred")
         yield {
             "id": uuid7(), "dag_id": one.dag_id, "run_id": one.run_id, "task_id": task_id,
             "map_index": one.map_index, "state": state, "operator": operator, "try_number": int(started),
             "max_tries": 2, "pool": "default_pool", "pool_slots": 1, "queue": "default",
-            "priority_weight": 1, "start_date": start if started else None, "end_date": None,
+            "priority_weight": 1, "start_date": start + later if started else None, "end_date": None,
             "span_status": "not_started",
         }  # fmt: skip
 
@@ -219,8 +228,9 @@ def _summary(
         "counts": {"total": one.requests, **counts},
         "errors": errors,
         "error_samples": {
-            kind: {"message": f"A sample of {kind}, as the API words it", "request_id": "req_011CSeeded"}
+            kind: {"message": MESSAGES[kind], "request_id": "req_011CSeeded"}
             for kind in errors
+            if kind in MESSAGES
         },
         "stop_reasons": {"end_turn": counts["succeeded"]},
         "usage": {

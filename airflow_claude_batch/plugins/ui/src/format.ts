@@ -46,13 +46,14 @@ export const count = (value: number): string => new Intl.NumberFormat("en").form
 export const compact = (value: number): string =>
   new Intl.NumberFormat("en", { maximumFractionDigits: 1, notation: "compact" }).format(value);
 
+/** Cents; hundredths of a cent where there are only a few cents. */
 export const usd = (value: number): string => {
-  const small = value !== 0 && Math.abs(value) < 1;
+  const digits = value !== 0 && Math.abs(value) < 0.1 ? 4 : 2;
 
   return new Intl.NumberFormat("en", {
     currency: "USD",
-    maximumFractionDigits: small ? 4 : 2,
-    minimumFractionDigits: 2,
+    maximumFractionDigits: digits,
+    minimumFractionDigits: digits,
     style: "currency",
   }).format(value);
 };
@@ -62,7 +63,9 @@ export const percent = (share: number): string => {
   const value = share * 100;
   const shown = value > 99.9 && value < 100 ? 99.9 : value < 0.1 && value > 0 ? 0.1 : value;
 
-  return `${new Intl.NumberFormat("en", { maximumFractionDigits: 1 }).format(shown)}%`;
+  const digits = shown === 0 || shown === 100 ? 0 : 1;
+
+  return `${new Intl.NumberFormat("en", { maximumFractionDigits: digits, minimumFractionDigits: digits }).format(shown)}%`;
 };
 
 export const duration = (seconds: number): string => {

@@ -213,7 +213,7 @@ const Search = ({ onSearch, value }: { readonly onSearch: (q: string) => void; r
       size="sm"
       type="search"
       value={text}
-      w={{ base: "100%", sm: "260px" }}
+      w={{ base: "100%", md: "260px" }}
     />
   );
 };
@@ -226,7 +226,7 @@ type ChoiceProps = {
 };
 
 const Choice = ({ label, onChange, options, value }: ChoiceProps) => (
-  <NativeSelect.Root size="sm" w={{ base: "100%", sm: "200px" }}>
+  <NativeSelect.Root size="sm" w={{ base: "100%", md: "180px" }}>
     <NativeSelect.Field aria-label={label} onChange={(event) => onChange(event.target.value)} value={value}>
       {Object.entries(value in options ? options : { ...options, [value]: value }).map(([key, name]) => (
         <option key={key} value={key}>
