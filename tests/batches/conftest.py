@@ -15,8 +15,6 @@ from airflow_claude_batch.batches.storage import Folder
 from airflow_claude_batch.batches.submission import Later, Policy, Submission
 from airflow_claude_batch.emulator.testing import Emulator
 
-pytest_plugins = ["airflow_claude_batch.emulator.pytest_plugin"]
-
 DEFAULTS = {"model": "claude-haiku-4-5", "max_tokens": 100}
 IDENTITY = Identity(dag_id="reports", run_id="scheduled__2026-11-22T00:00:00+00:00", task_id="submit")
 
