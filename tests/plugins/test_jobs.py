@@ -1,0 +1,161 @@
+"""What the page's API tells about jobs, from what their tasks left in the database."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.plugins.seeding import Seed, many, seed
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+HOUR = datetime.timedelta(hours=1)
+
+
+@pytest.fixture
+def ask(client_of: Any) -> Any:
+    client = client_of("admin", "admin")
+
+    def get(path: str, **query: Any) -> Any:
+        response = client.get(f"/claude-batches/api/{path}", params=query)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    return get
+
+
+def names(page: dict[str, Any]) -> list[str]:
+    return [job["run_id"].removeprefix("scheduled__seeded-") for job in page["jobs"]]
+
+
+def test_an_installation_without_jobs_has_empty_lists_and_zero_totals(ask: Any, session: Session) -> None:
+    for view in ("in_flight", "recent"):
+        assert ask("jobs", view=view) == {"jobs": [], "total": 0, "more_than_total": False}
+    totals = ask("totals")
+    assert (totals["all"]["jobs"], len(totals["days"]), totals["batch_seconds"]["median"]) == (0, 30, None)
+
+
+@pytest.mark.parametrize(
+    ("stage", "view", "state"),
+    [
+        ("submitting", "in_flight", "submitting"),
+        ("paused", "in_flight", "paused"),
+        ("waiting", "in_flight", "waiting"),
+        ("delivered", "recent", "delivered"),
+        ("refused", "recent", "failed"),
+        ("lost", "recent", "failed"),
+    ],
+)
+def test_each_stage_of_a_job_has_a_state_and_a_list(
+    ask: Any, session: Session, stage: str, view: str, state: str
+) -> None:
+    seed(session, [Seed(stage=stage)])
+    other = {"in_flight": "recent", "recent": "in_flight"}[view]
+    [job] = ask("jobs", view=view)["jobs"]
+    assert job["state"] == state
+    assert ask("jobs", view=other)["total"] == 0
+
+
+def test_a_job_in_flight_shows_progress_deadline_estimate_and_its_tasks(ask: Any, session: Session) -> None:
+    seed(session, [Seed(stage="waiting", batches=3, requests=240_000, age=2 * HOUR)])
+    [job] = ask("jobs", view="in_flight")["jobs"]
+    assert (job["batches_ended"], job["batches"], job["requests"]) == (1, 3, 240_000)
+    submitted, deadline = map(datetime.datetime.fromisoformat, (job["submitted_at"], job["deadline"]))
+    assert deadline - submitted == 24 * HOUR
+    assert job["estimate"]["total_usd"] == pytest.approx(100.8)
+    assert [(task["task_id"], task["state"]) for task in job["tasks"]] == [
+        ("submit", "success"),
+        ("wait", "deferred"),
+        ("results", None),
+    ]
+
+
+def test_details_say_why_requests_failed_and_where_everything_is(ask: Any, session: Session) -> None:
+    one = Seed(failed={"errored": 5, "expired": 2}, errors={"overloaded_error": 5, "expired": 2}, batches=2)
+    seed(session, [one])
+    job = ask("job", dag_id=one.dag_id, run_id=one.run_id, task_id="submit")
+    assert job["state"] == "partial"
+    assert job["counts"]["succeeded"] == 193
+    assert [(error["type"], error["count"]) for error in job["errors"]] == [("overloaded_error", 5), ("expired", 2)]
+    assert job["errors"][0]["sample"]["message"] == "Overloaded"
+    assert [batch["id"] for batch in job["batch_list"]] == one.batch_ids
+    assert job["batch_list"][0]["console_url"].endswith(f"/batches/{one.batch_ids[0]}")
+    assert job["paths"][0]["url"].startswith("https://s3.console.aws.amazon.com/s3/buckets/company-data?prefix=")
+    assert job["cache_hit_rate"] == pytest.approx(600 / 1019)
+    assert job["cost"]["saved_usd"] == pytest.approx(job["cost"]["standard_usd"] - job["cost"]["total_usd"])
+
+
+def test_lists_page_newest_first_and_filters_narrow_them(ask: Any, session: Session) -> None:
+    seeds = [
+        Seed(number=1, age=HOUR),
+        Seed(number=2, age=30 * HOUR, dag_id="score_leads", failed={"errored": 200}, errors={"api_error": 200}),
+        Seed(number=3, age=50 * HOUR, failed={"invalid": 1}),
+        Seed(number=4, age=70 * HOUR, stage="lost"),
+    ]
+    seed(session, seeds)
+    assert names(ask("jobs", view="recent")) == ["00001", "00002", "00003", "00004"]
+    page = ask("jobs", view="recent", limit=2, offset=2)
+    assert (names(page), page["total"]) == (["00003", "00004"], 4)
+    assert names(ask("jobs", view="recent", dag_id="score_leads")) == ["00002"]
+    assert names(ask("jobs", view="recent", result="delivered")) == ["00001"]
+    assert names(ask("jobs", view="recent", result="partial")) == ["00003"]
+    assert names(ask("jobs", view="recent", result="failed")) == ["00002", "00004"]
+    since = (datetime.datetime.now(datetime.UTC) - 60 * HOUR).isoformat()
+    assert names(ask("jobs", view="recent", since=since)) == ["00001", "00002", "00003"]
+    assert names(ask("jobs", view="recent", q=seeds[2].batch_ids[0])) == ["00003"]
+    assert names(ask("jobs", view="recent", q="SEEDED-00004")) == ["00004"]
+
+
+def test_mapped_tasks_have_a_job_each(ask: Any, session: Session) -> None:
+    seeds = [
+        Seed(number=number, run=7, map_index=number, stage="waiting" if number == 2 else "delivered")
+        for number in range(3)
+    ]
+    seed(session, seeds[:2])
+    seed(session, [Seed(number=9, run=8, map_index=2, stage="waiting")])
+    recent = ask("jobs", view="recent")["jobs"]
+    assert sorted((job["map_index"], job["state"]) for job in recent) == [(0, "delivered"), (1, "delivered")]
+    assert all({task["map_index"] for task in job["tasks"]} == {job["map_index"]} for job in recent)
+    in_run = ask("run", dag_id="nightly_report", run_id=seeds[0].run_id)["jobs"]
+    assert len(in_run) == 2
+    [one] = ask("run", dag_id="nightly_report", run_id=seeds[0].run_id, task_id="results", map_index=1)["jobs"]
+    assert one["batch_list"][0]["id"] == seeds[1].batch_ids[0]
+
+
+def test_a_task_that_has_nothing_to_do_with_claude_has_no_job(ask: Any, session: Session) -> None:
+    seed(session, [Seed()])
+    assert ask("run", dag_id="nightly_report", run_id=Seed().run_id, task_id="extract")["jobs"] == []
+
+
+def test_what_does_not_look_like_ours_is_left_out(ask: Any, session: Session) -> None:
+    """Anybody may push an XCom called ``summary``."""
+    from airflow.models.xcom import XComModel
+    from sqlalchemy import select
+
+    seed(session, [Seed(number=1), Seed(number=2)])
+    first, second = session.scalars(select(XComModel).where(XComModel.key == "summary").order_by(XComModel.run_id))
+    first.value = "all went well"
+    second.value = {**second.value, "cost": "free", "error_samples": [1], "batches": None}
+    session.commit()
+    jobs = {job["run_id"][-1]: job for job in ask("jobs", view="recent")["jobs"]}
+    assert (jobs["1"]["state"], jobs["2"]["state"]) == ("unattended", "delivered")
+    assert jobs["2"]["cost"] is None
+    assert ask("totals")["all"] | {"cost_usd": 0, "saved_usd": 0} == ask("totals")["all"]
+    assert ask("totals")["all"]["unpriced_jobs"] == 1
+
+
+def test_totals_sum_days_of_the_time_zone_by_dag(ask: Any, session: Session) -> None:
+    seed(session, many(60, in_flight=1))
+    totals = ask("totals", tz="Pacific/Auckland")
+    assert sum(row["jobs"] for row in totals["by_day"]) == totals["all"]["jobs"] > 50
+    assert {row["day"] for row in totals["by_day"]} <= set(totals["days"])
+    assert totals["all"]["saved_usd"] == pytest.approx(totals["all"]["cost_usd"])
+    assert 0 < totals["last_24_hours"]["jobs"] < totals["all"]["jobs"]
+    assert sum(totals["outcomes"].values()) == totals["all"]["requests"]
+    assert totals["batch_seconds"]["median"] <= totals["batch_seconds"]["p95"]
+    assert ask("totals", tz="Not/AZone")["all"]["jobs"] > 50  # days of UTC then
+    only = ask("totals", dag_id="score_leads")
+    assert {row["dag_id"] for row in only["by_day"]} == {"score_leads"}
