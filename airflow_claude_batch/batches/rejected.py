@@ -37,8 +37,8 @@ class RejectedLine(msgspec.Struct, kw_only=True, omit_defaults=True):
     index: int
     """Position of the record in the input, counted from 0."""
     reason: str
-    input: msgspec.Raw | None = None
-    """The user's own columns."""
+    input: msgspec.Raw = msgspec.Raw(b"")
+    """The user's own columns as JSON; empty where there are none."""
 
 
 @dataclass(kw_only=True)
@@ -64,7 +64,7 @@ class RejectedWriter:
             self._file = self.folder.open_write(self.name)
             self.first = rejection
         request = rejection.request
-        columns = msgspec.Raw(msgspec.json.encode(request.columns)) if request.columns else None
+        columns = msgspec.Raw(msgspec.json.encode(request.columns) if request.columns else b"")
         row = RejectedLine(custom_id=request.custom_id, index=index, reason=rejection.reason, input=columns)
         self._file.write(msgspec.json.encode(row) + b"\n")
         self.count += 1

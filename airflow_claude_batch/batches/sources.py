@@ -70,8 +70,9 @@ def find_files(location: Folder, suffixes: tuple[str, ...]) -> list[Folder]:
     fs, path = location.fs, location.path
     fs.invalidate_cache()
     if any(character in path for character in "*?["):
-        entries = fs.glob(path, detail=True)
-        paths = [name for name, info in entries.items() if info["type"] != "directory"]
+        entries = fs.glob(path, detail=True).items()
+        files = [name for name, info in entries if info["type"] != "directory"]
+        paths = [name for name in files if not posixpath.basename(name).startswith(".")]
         _require(location, paths, "no file matches")
     elif fs.isdir(path):
         visible = (name for name in fs.find(path) if not _hidden(name, path))

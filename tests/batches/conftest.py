@@ -56,10 +56,9 @@ def started(
     root: Folder, rows: Any, *, life: int = 1, per_part: int = 100_000, **options: Any
 ) -> Iterator[Job]:
     """The job of one task instance, without what it replaces."""
-    with start_job(root, options.pop("identity", IDENTITY), source(rows, per_part), life=life, **options) as (
-        job,
-        _,
-    ):
+    about_input = {name: options.pop(name) for name in ("recipe", "check") if name in options}
+    asked = source(rows, per_part, **about_input)
+    with start_job(root, options.pop("identity", IDENTITY), asked, life=life, **options) as (job, _):
         yield job
 
 

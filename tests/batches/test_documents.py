@@ -1,0 +1,269 @@
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from airflow_claude_batch.batches.api import BatchesApi
+from airflow_claude_batch.batches.documents import DocumentReader, UnreadableDocumentError
+from airflow_claude_batch.batches.errors import InputError
+from airflow_claude_batch.batches.pdf import UnreadablePdfError, count_pages
+from airflow_claude_batch.batches.preparation import Recipe
+from airflow_claude_batch.batches.rejected import read_rejected
+from airflow_claude_batch.batches.spool import read_requests, spool
+from airflow_claude_batch.batches.storage import Folder
+from airflow_claude_batch.emulator.testing import Emulator
+from tests.batches.conftest import submit
+from tests.pdfs import edited_pdf, encrypted_pdf, pdf, pdf_with_object_streams
+
+PNG = b"\x89PNG\r\n\x1a\n" + b"\x00" * 40
+IMAGES = {
+    "a.png": (PNG, "image/png"),
+    "a.jpg": (b"\xff\xd8\xff\xe0" + b"\x00" * 40, "image/jpeg"),
+    "a.gif": (b"GIF89a" + b"\x00" * 40, "image/gif"),
+    "a.webp": (b"RIFF\x00\x00\x00\x00WEBP" + b"\x00" * 40, "image/webp"),
+}
+DEFAULTS = {"model": "claude-haiku-4-5", "max_tokens": 10}
+
+
+def uri(path: Path) -> str:
+    return f"file://{path}"
+
+
+def stored(path: Path, data: bytes) -> str:
+    path.write_bytes(data)
+    return uri(path)
+
+
+def reader() -> DocumentReader:
+    return DocumentReader(locate=Folder.at)
+
+
+def blocks(*documents: Any) -> list[dict[str, Any]]:
+    return reader()(list(documents), 0)
+
+
+def refusal(*documents: Any) -> str:
+    with pytest.raises(UnreadableDocumentError) as caught:
+        blocks(*documents)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("pages", [1, 7, 120])
+def test_pages_are_counted_in_plain_and_in_compressed_page_trees(pages: int) -> None:
+    assert count_pages(pdf(pages)) == pages
+    assert count_pages(pdf_with_object_streams(pages)) == pages
+
+
+def test_the_last_page_tree_of_an_edited_pdf_counts() -> None:
+    assert count_pages(edited_pdf(9, 2)) == 2
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"hello", "begin like a PDF"),
+        (pdf(3)[:-300], "cut off"),
+        (encrypted_pdf(), "encrypted"),
+        (b"%PDF-1.4\nnothing\n%%EOF\n", "no pages"),
+    ],
+)
+def test_a_pdf_that_cannot_be_read_says_why(data: bytes, reason: str) -> None:
+    with pytest.raises(UnreadablePdfError, match=reason):
+        count_pages(data)
+
+
+def test_the_word_encrypt_on_a_page_encrypts_nothing() -> None:
+    assert count_pages(pdf(1, text="/Encrypt 6 0 R")) == 1
+
+
+def test_a_pdf_becomes_a_document_block(tmp_path: Path) -> None:
+    data = pdf(2)
+    [block] = blocks(stored(tmp_path / "a.pdf", data))
+    assert block["type"] == "document"
+    assert block["source"]["media_type"] == "application/pdf"
+    assert base64.b64decode(block["source"]["data"]) == data
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_what_an_image_is_its_first_bytes_say(tmp_path: Path, name: str) -> None:
+    data, media_type = IMAGES[name]
+    [block] = blocks(stored(tmp_path / "misnamed.bin", data))
+    assert (block["type"], block["source"]["media_type"]) == ("image", media_type)
+    assert base64.b64decode(block["source"]["data"]) == data
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.md"])
+def test_text_and_markdown_become_document_blocks(tmp_path: Path, name: str) -> None:
+    [block] = blocks(stored(tmp_path / name, "# Größe".encode()))
+    assert block == {
+        "type": "document",
+        "source": {"type": "text", "media_type": "text/plain", "data": "# Größe"},
+    }
+
+
+def test_a_file_id_is_passed_through() -> None:
+    assert blocks({"file_id": "file_1"}, {"file_id": "file_2", "type": "image"}) == [
+        {"type": "document", "source": {"type": "file", "file_id": "file_1"}},
+        {"type": "image", "source": {"type": "file", "file_id": "file_2"}},
+    ]
+
+
+def test_title_context_and_citations_go_with_a_document(tmp_path: Path) -> None:
+    document = {"uri": stored(tmp_path / "a.txt", b"x"), "title": "T", "context": "C", "citations": True}
+    [block] = blocks(document)
+    assert (block["title"], block["context"], block["citations"]) == ("T", "C", {"enabled": True})
+
+
+def test_the_prompt_comes_after_all_documents_of_the_record(tmp_path: Path) -> None:
+    documents = [stored(tmp_path / "a.txt", b"one"), stored(tmp_path / "b.png", PNG)]
+    for record, recipe in [
+        ({"custom_id": "a", "prompt": "Compare.", "documents": documents}, Recipe(documents=reader())),
+        ({"custom_id": "a", "documents": documents}, Recipe(documents=reader(), prompt="Compare.")),
+    ]:
+        folder = Folder.at(f"file://{tmp_path}/job")
+        spool([record], folder, defaults=DEFAULTS, recipe=recipe)
+        [request] = read_requests(folder, "requests-00000.jsonl", "inputs-00000.jsonl")
+        [message] = msgspec.json.decode(request.line)["params"]["messages"]
+        assert [block["type"] for block in message["content"]] == ["document", "image", "text"]
+        assert message["content"][-1]["text"] == "Compare."
+        assert recipe.needs.models["claude-haiku-4-5"].images
+
+
+def test_documents_without_a_prompt_are_an_error(tmp_path: Path) -> None:
+    record = {"custom_id": "a", "documents": [stored(tmp_path / "a.txt", b"x")]}
+    with pytest.raises(InputError, match="documents go with a prompt"):
+        spool(
+            [record],
+            Folder.at(f"file://{tmp_path}/job"),
+            defaults=DEFAULTS,
+            recipe=Recipe(documents=reader()),
+        )
+
+
+@pytest.mark.parametrize(
+    "documents", [[], {"url": "x"}, [17], [{"uri": "a", "file_id": "b"}], [{"uri": ""}], 5]
+)
+def test_documents_of_another_shape_are_a_fault_of_the_input(documents: Any) -> None:
+    with pytest.raises(InputError, match="record 4: documents"):
+        reader()(documents, 4)
+
+
+def test_what_cannot_be_sent_says_which_document_and_why(tmp_path: Path) -> None:
+    assert "no such file" in refusal(uri(tmp_path / "missing.pdf"))
+    assert "a.pdf: it is encrypted" in refusal(stored(tmp_path / "a.pdf", encrypted_pdf()))
+    assert "empty" in refusal(stored(tmp_path / "a.txt", b""))
+    assert "UTF-8" in refusal(stored(tmp_path / "a.md", b"\xff\xfe\x00"))
+    assert "none of PDF, PNG" in refusal(stored(tmp_path / "a.docx", b"PK\x03\x04"))
+
+
+def test_an_image_of_33_mb_is_refused_without_being_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    with path.open("wb") as file:
+        file.write(PNG)
+        file.truncate(33_000_000)
+    assert "33.0 MB; the API takes 32 MB for a request" in refusal(uri(path))
+
+
+def test_an_image_above_the_images_limit_is_refused(tmp_path: Path) -> None:
+    assert "10 MB for an image" in refusal(stored(tmp_path / "a.png", PNG + b"\x00" * 9_000_000))
+
+
+def test_documents_are_counted_together_against_the_limits_of_a_request(tmp_path: Path) -> None:
+    many = stored(tmp_path / "many.pdf", pdf(350))
+    assert "700 PDF pages together; the API takes 600" in refusal(many, many)
+    big = stored(tmp_path / "big.pdf", pdf(1, padding=13_000_000))
+    assert "the documents together" in refusal(big, big)
+
+
+def test_models_with_a_small_context_window_take_fewer_pages(tmp_path: Path) -> None:
+    few = DocumentReader(locate=Folder.at, most_pages=100)
+    with pytest.raises(UnreadableDocumentError, match="the API takes 100"):
+        few([stored(tmp_path / "a.pdf", pdf(101))], 0)
+
+
+def test_a_document_that_several_records_have_is_read_once(tmp_path: Path) -> None:
+    handbook = tmp_path / "handbook.txt"
+    shared = reader()
+    first = shared([stored(handbook, b"rules")], 0)
+    handbook.unlink()
+    assert shared([uri(handbook)], 1) == first
+
+
+def mixed(tmp_path: Path) -> list[dict[str, Any]]:
+    return [
+        {"custom_id": "good", "prompt": "Read.", "documents": [stored(tmp_path / "good.pdf", pdf())], "n": 1},
+        {
+            "custom_id": "bad",
+            "prompt": "Read.",
+            "documents": [stored(tmp_path / "bad.pdf", encrypted_pdf())],
+            "n": 2,
+        },
+        {"custom_id": "plain", "prompt": "No document."},
+    ]
+
+
+def test_an_unreadable_document_keeps_its_record_from_being_sent_and_the_others_go_on(
+    root: Folder, api: BatchesApi, emulator: Emulator, tmp_path: Path
+) -> None:
+    [batch_id], _ = submit(root, api, mixed(tmp_path), recipe=Recipe(documents=reader()))
+    assert sorted(emulator.custom_ids(batch_id)) == ["good", "plain"]
+
+
+def test_the_reason_is_stored_with_the_records_own_columns(tmp_path: Path) -> None:
+    folder = Folder.at(f"file://{tmp_path}/job")
+    spooled = spool(mixed(tmp_path), folder, defaults=DEFAULTS, recipe=Recipe(documents=reader()))
+    sent, rejected = spooled.parts
+    assert (sent.request_count, rejected.request_count, spooled.request_count) == (2, 1, 3)
+    [row] = read_rejected(folder, rejected.inputs)
+    assert (row.custom_id, row.index) == ("bad", 1)
+    assert "bad.pdf: it is encrypted" in row.reason
+    assert msgspec.json.decode(row.input)["n"] == 2
+
+
+def test_an_unreadable_document_fails_the_whole_input_where_that_is_wanted(tmp_path: Path) -> None:
+    recipe = Recipe(documents=reader(), on_unreadable="fail")
+    with pytest.raises(InputError, match=r"record 1: documents.*encrypted"):
+        spool(mixed(tmp_path), Folder.at(f"file://{tmp_path}/job"), defaults=DEFAULTS, recipe=recipe)
+
+
+def test_where_no_document_can_be_sent_the_first_reason_is_the_error(tmp_path: Path) -> None:
+    bad = mixed(tmp_path)[1]
+    with pytest.raises(InputError, match=r"none of the 1 records can be sent; the first: .*encrypted"):
+        spool(
+            [bad], Folder.at(f"file://{tmp_path}/job"), defaults=DEFAULTS, recipe=Recipe(documents=reader())
+        )
+
+
+def test_a_record_that_is_not_sent_still_has_its_custom_id_for_itself(tmp_path: Path) -> None:
+    rows = mixed(tmp_path)
+    rows[2]["custom_id"] = "bad"
+    with pytest.raises(InputError, match=r"record 1: custom_id.*record 2 has it too"):
+        spool(rows, Folder.at(f"file://{tmp_path}/job"), defaults=DEFAULTS, recipe=Recipe(documents=reader()))
+
+
+def test_a_repaired_document_makes_it_another_job(tmp_path: Path) -> None:
+    def digest() -> str:
+        folder = Folder.at(f"file://{tmp_path}/job")
+        return spool(rows, folder, defaults=DEFAULTS, recipe=Recipe(documents=reader())).digest
+
+    rows = mixed(tmp_path)
+    before = digest()
+    assert digest() == before
+    (tmp_path / "bad.pdf").write_bytes(b"%PDF- damaged otherwise %%EOF")
+    assert digest() != before
+
+
+def test_parts_are_split_by_the_bytes_of_their_documents(tmp_path: Path) -> None:
+    from airflow_claude_batch.batches.spool import Limits
+
+    document = stored(tmp_path / "a.pdf", pdf(1, padding=100_000))
+    rows = [{"custom_id": f"r{n}", "prompt": "Read.", "documents": [document]} for n in range(6)]
+    folder = Folder.at(f"file://{tmp_path}/job")
+    limits = Limits(bytes=300_000)
+    parts = spool(rows, folder, defaults=DEFAULTS, limits=limits, recipe=Recipe(documents=reader())).parts
+    assert [part.request_count for part in parts] == [2, 2, 2]
+    assert all(part.bytes <= 300_000 for part in parts)
