@@ -194,7 +194,12 @@ class Submission:
 
         :param now: last moment at which the POST was under way, where it was this process's own
         """
-        finding = reconcile.find_batch(self.job, part, self.api)
+        import anthropic
+
+        try:
+            finding = reconcile.find_batch(self.job, part, self.api)
+        except anthropic.APIError as error:
+            return self._ask_again(error)
         if finding.batch is not None:
             log.warning(
                 "Adopting batch %s (%s requests, created %s), whose answer was lost",
@@ -225,6 +230,14 @@ class Submission:
         reconcile.withdraw(self.job, part)
         return None
 
+    def _ask_again(self, error: Exception) -> Later:
+        """The API could not be asked what became of a POST; until it can be, nothing is sent."""
+        failure = classify(error, self.api.conn_id)
+        if failure.error is not RejectedError:
+            raise failure.error(self._explain(failure.reason)) from error
+        at = _now() + datetime.timedelta(seconds=failure.wait_seconds)
+        return Later(at=at, reason=f"cannot look for a batch whose answer was lost: {failure.reason}")
+
     def _wait_to_compare(self, finding: reconcile.Finding) -> Later:
         ids = ", ".join(batch.id for batch in finding.undecided)
         if self.policy.on_ambiguous == "fail" or all(batch.ended for batch in finding.undecided):
@@ -243,8 +256,13 @@ class Submission:
         limit = self.policy.max_requests_in_queue
         if limit is None:
             return None
+        import anthropic
+
         day_ago = _now() - datetime.timedelta(hours=25)
-        queued = sum(batch.request_counts.processing for batch in self.api.list_since(day_ago))
+        try:
+            queued = sum(batch.request_counts.processing for batch in self.api.list_since(day_ago))
+        except anthropic.APIError as error:
+            return self._ask_again(error)
         if queued == 0 or queued + part.request_count <= limit:
             return None
         at = _now() + datetime.timedelta(seconds=60)

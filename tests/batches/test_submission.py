@@ -198,6 +198,31 @@ def ledgers_inputs(folder: Folder, part: ledgers.Part) -> list[tuple[str, bytes]
     return list(read_inputs(folder, part.inputs))
 
 
+def test_while_the_list_cannot_be_read_nothing_is_sent(
+    root: Folder, api: BatchesApi, emulator: Emulator
+) -> None:
+    emulator.fault("drop_after", method="POST", path=CREATE)
+    emulator.fault("status", method="GET", path=CREATE, times=None, status=503)
+    ids, later = submit(root, api, records(10))
+    assert ids == []
+    assert later is not None
+    assert "cannot look for a batch" in later.reason
+    emulator.clear_faults()
+    ids, later = submit(root, api, records(10))
+    assert ([batch["id"] for batch in emulator.batches()], later) == (ids, None)
+    assert creates(emulator) == 1
+
+
+def test_a_key_that_is_revoked_while_an_answer_is_sought_fails_and_sends_nothing(
+    root: Folder, api: BatchesApi, emulator: Emulator
+) -> None:
+    emulator.fault("drop_after", method="POST", path=CREATE)
+    emulator.fault("status", method="GET", path=CREATE, times=None, status=401, type="authentication_error")
+    with pytest.raises(AccessError, match="anthropic_default"):
+        submit(root, api, records(10))
+    assert creates(emulator) == 1
+
+
 def test_the_batch_of_another_job_is_not_taken(root: Folder, api: BatchesApi, emulator: Emulator) -> None:
     other = Identity(dag_id="other", run_id="r", task_id="t")
     theirs, _ = submit(root, api, records(10, "Theirs"), identity=other)
