@@ -34,7 +34,7 @@ def cancelled(emulator: Emulator) -> list[Any]:
 
 def test_many_waits_need_one_page_a_look_and_hear_of_the_end_within_one_interval(emulator: Emulator) -> None:
     async def test() -> None:
-        clock, ids = FastClock(10), create(emulator, 200)
+        clock, ids = FastClock(25), create(emulator, 200)
         poller = poller_at(emulator, clock)
         waits = [asyncio.create_task(verdict_of(poller, wait_for(clock, [i], poll_interval=10))) for i in ids]
         pages = await answered(emulator, 5, CREATE)
@@ -184,9 +184,9 @@ def wait_for_status(emulator: Emulator, status: int) -> dict[str, Any]:
 def test_404s_on_a_known_batch_pass(emulator: Emulator) -> None:
     async def test() -> None:
         clock, [batch_id] = FastClock(200), create(emulator)
-        emulator.hide(batch_id, lookups=30)
+        emulator.hide(batch_id, lookups=8)
         wait = asyncio.create_task(verdict_of(poller_at(emulator, clock), wait_for(clock, [batch_id])))
-        await answered(emulator, 31, RETRIEVE)
+        await answered(emulator, 9, RETRIEVE)
         emulator.end(batch_id)
         assert await wait == "ended"
 
@@ -325,7 +325,7 @@ def test_a_loop_that_stood_still_for_long_goes_on_where_it_was(emulator: Emulato
         poller = poller_at(emulator, clock)
         waits = [asyncio.create_task(verdict_of(poller, wait_for(clock, [i]))) for i in ids]
         await answered(emulator, 1)
-        time.sleep(1.0)  # as a stopped process does: the clock runs, the loop does not
+        time.sleep(1.0)  # noqa: ASYNC251  # as a stopped process does: the clock runs, the loop does not
         emulator.end(ids[0])
         assert await waits[0] == "ended"
         assert not any(task.done() for task in waits[1:])
