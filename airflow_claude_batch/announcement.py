@@ -31,6 +31,9 @@ def announce(
     :param ledger: the job, once its input is stored
     :param pause: why submission waits, and until when: ``{"reason", "until"}``
     """
+    ti = context["ti"]
+    if ledger is None and ti.xcom_pull(task_ids=ti.task_id, key=XCOM_KEY, map_indexes=ti.map_index):
+        return  # a resumed task: what it said before is more than this
     value: dict[str, Any] = {"version": VERSION, "conn_id": conn_id, "model": model, "batch_ids": []}
     if ledger is not None:
         sent = [part.submitted_at for part in ledger.live_parts if part.submitted_at]
@@ -38,4 +41,4 @@ def announce(
         value["submitted_at"] = min(sent).isoformat() if sent else None
     if pause is not None:
         value["pause"] = pause
-    context["ti"].xcom_push(key=XCOM_KEY, value=value)
+    ti.xcom_push(key=XCOM_KEY, value=value)

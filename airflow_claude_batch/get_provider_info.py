@@ -50,6 +50,10 @@ def get_provider_info() -> dict[str, Any]:
                 "class-name": "airflow_claude_batch.decorators.claude_batch.claude_batch_task",
             }
         ],
+        "extra-links": [
+            "airflow_claude_batch.links.claude_batch.ClaudeConsoleLink",
+            "airflow_claude_batch.links.claude_batch.OutputFolderLink",
+        ],
         "config": {"claude_batch": _CONFIG_SECTION},
     }
 
@@ -101,6 +105,16 @@ _CONFIG_SECTION: dict[str, Any] = {
             "type": "float",
             "example": None,
             "default": "60",
+        },
+        "console_url": {
+            "description": (
+                "Address of a batch in the Claude Console, for links in Airflow's UI; ``{batch_id}`` stands\n"
+                "for the batch. Name your workspace in it where it is not the default one. Empty: no links.\n"
+            ),
+            "version_added": "0.1.0",
+            "type": "string",
+            "example": "https://platform.claude.com/settings/workspaces/wrkspc_01/batches/{batch_id}",
+            "default": "https://platform.claude.com/settings/workspaces/default/batches/{batch_id}",
         },
         "retention_days": {
             "description": (

@@ -36,7 +36,7 @@ class OutputFolderLink(BaseOperatorLink):
 def _batch_ids(operator: Any, ti_key: TaskInstanceKey) -> list[str]:
     from airflow_claude_batch.handles import Handle
 
-    if hasattr(operator, "batch"):
+    if getattr(operator, "batch", None) is not None:
         return Handle.parse(operator.batch).batch_ids
     from airflow.providers.common.compat.sdk import XCom
 

@@ -24,6 +24,8 @@ class ClaudeBatchOperator(ClaudeBatchSubmitOperator, ClaudeBatchResultsOperator)
 
     template_fields: Sequence[str] = (*ClaudeBatchSubmitOperator.template_fields, "output_path")
 
+    operator_extra_links = ClaudeBatchResultsOperator.operator_extra_links
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(batch=None, **kwargs)
 

@@ -9,6 +9,7 @@ from airflow.sdk import BaseOperator
 
 from airflow_claude_batch.failures import no_retry_when_final
 from airflow_claude_batch.handles import Handle
+from airflow_claude_batch.links.claude_batch import ClaudeConsoleLink, OutputFolderLink
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -37,6 +38,7 @@ class ClaudeBatchResultsOperator(BaseOperator):
 
     template_fields: Sequence[str] = ("batch", "output_path", "conn_id", "storage_path")
     ui_color = "#f5e8df"
+    operator_extra_links = (ClaudeConsoleLink(), OutputFolderLink())
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ from airflow.sdk import BaseOperator
 from airflow_claude_batch.announcement import announce
 from airflow_claude_batch.handles import Handle
 from airflow_claude_batch.operators.intake import build_input
+from airflow_claude_batch.links.claude_batch import ClaudeConsoleLink
 from airflow_claude_batch.operators.source import HiddenRequests
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class ClaudeBatchSubmitOperator(BaseOperator):
 
     template_fields: Sequence[str] = ("requests", "model", "conn_id", "storage_path")
     ui_color = "#f5e8df"
+    operator_extra_links = (ClaudeConsoleLink(),)
 
     def __init__(
         self,
@@ -178,6 +180,7 @@ class ClaudeBatchSubmitOperator(BaseOperator):
         from airflow_claude_batch.batches.submission import Policy, Submission, retire
         from airflow_claude_batch.settings import reconcile_grace_seconds
 
+        announced(ledger=job.ledger)
         api = hook.batches
         policy = Policy(
             on_ambiguous=self.on_ambiguous,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
 from airflow_claude_batch.handles import Handle
+from airflow_claude_batch.links.claude_batch import ClaudeConsoleLink
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +44,7 @@ class ClaudeBatchSensor(BaseSensorOperator):
 
     template_fields: Sequence[str] = ("batch", "conn_id")
     ui_color = "#f5e8df"
+    operator_extra_links = (ClaudeConsoleLink(),)
 
     def __init__(
         self,

@@ -170,7 +170,7 @@ const OutcomeCell = ({ job }: { readonly job: Job }) => {
   if (!job.counts) {
     return (
       <Text color="fg.muted" fontSize="xs">
-        {job.batches > 0 ? "no results delivered" : "nothing was submitted"}
+        {job.batches > 0 ? "no results delivered" : "no batch known"}
       </Text>
     );
   }
