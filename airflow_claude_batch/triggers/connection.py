@@ -36,7 +36,10 @@ async def poller_of(conn_id: str) -> Poller:
 
 
 def _prepare(conn_id: str) -> AirflowMetrics:
+    """Load what the trigger needs before its first look."""
     import_module(POLLER)
+    from airflow.providers.common.compat.sdk import conf  # noqa: F401  # its first import takes a while
+
     from airflow_claude_batch.metrics import AirflowMetrics
 
     return AirflowMetrics(conn_id)

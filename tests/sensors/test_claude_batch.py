@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import datetime
+import json
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    TaskDeferred,
+)
+from airflow.sdk.exceptions import AirflowRescheduleException
+
+from airflow_claude_batch.emulator.testing import CANCEL, CREATE, RETRIEVE, Emulator
+from airflow_claude_batch.sensors.claude_batch import ClaudeBatchSensor
+from airflow_claude_batch.triggers.claude_batch import ClaudeBatchTrigger
+from tests.batches.waits import create
+
+NOW = datetime.datetime.now(datetime.UTC)
+
+
+class TaskInstance:
+    """What the sensor asks of Airflow's."""
+
+    def __init__(self, rescheduled_since: datetime.datetime | None = None) -> None:
+        self.rescheduled_since = rescheduled_since
+        self.xcoms: dict[str, Any] = {}
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcoms[key] = json.loads(json.dumps(value))
+
+    def get_first_reschedule_date(self, context: Any) -> datetime.datetime | None:
+        return self.rescheduled_since
+
+
+def handle(*ids: str) -> dict[str, Any]:
+    return {"job": "file:///jobs/j", "batch_ids": list(ids), "request_count": len(ids)}
+
+
+def sensor(batch: Any, **options: Any) -> ClaudeBatchSensor:
+    return ClaudeBatchSensor(task_id="wait", batch=batch, **options)
+
+
+def execute(one: ClaudeBatchSensor, ti: TaskInstance | None = None) -> Any:
+    context: Any = {"ti": ti or TaskInstance()}
+    return one.execute(context)
+
+
+def deferral(one: ClaudeBatchSensor, ti: TaskInstance | None = None) -> ClaudeBatchTrigger:
+    with pytest.raises(TaskDeferred) as deferred:
+        execute(one, ti)
+    assert deferred.value.method_name == "execute_complete"
+    assert isinstance(deferred.value.trigger, ClaudeBatchTrigger)
+    return deferred.value.trigger
+
+
+def event(status: str, *open_ids: str) -> dict[str, Any]:
+    return {"status": status, "message": "why", "open_batch_ids": list(open_ids)}
+
+
+def test_what_has_ended_is_not_deferred_for_and_the_handle_goes_on(emulator: Emulator) -> None:
+    ids = create(emulator, 2)
+    for batch_id in ids:
+        emulator.end(batch_id)
+    assert execute(sensor(handle(*ids))) == handle(*ids)
+    assert len(emulator.journal(path=RETRIEVE)) == 2
+
+
+def test_it_looks_once_then_defers_and_shows_its_progress(emulator: Emulator) -> None:
+    ids, ti = create(emulator, 3), TaskInstance()
+    emulator.end(ids[0])
+    trigger = deferral(sensor(handle(*ids), timeout=3600), ti)
+    assert trigger.batch_ids == ids
+    assert trigger.known
+    assert trigger.cancel_on_kill
+    assert len(emulator.journal(path=RETRIEVE)) == 3
+    assert (ti.xcoms["progress"]["ended"], ti.xcoms["progress"]["batches"]) == (1, 3)
+
+
+def test_an_outage_at_the_first_look_only_defers(emulator: Emulator) -> None:
+    ids = create(emulator, 3)
+    emulator.fault("status", status=529, times=None, headers={"retry-after": "1"})
+    deferral(sensor(handle(*ids)))
+    assert len(emulator.journal(path=RETRIEVE)) <= 3
+
+
+def test_batches_given_by_id_are_not_cancelled_on_a_kill_unless_that_is_asked_for(emulator: Emulator) -> None:
+    [batch_id] = create(emulator)
+    assert not deferral(sensor(batch_id)).cancel_on_kill
+    assert deferral(sensor(batch_id, cancel_on_kill=True)).cancel_on_kill
+    assert not deferral(sensor(handle(batch_id), cancel_on_kill=False)).cancel_on_kill
+
+
+def test_the_end_of_the_wait_passes_the_handle_on() -> None:
+    context: Any = {"ti": TaskInstance()}
+    assert sensor(handle("b1")).execute_complete(context, event("ended")) == handle("b1")
+
+
+@pytest.mark.parametrize("status", ["unknown", "refused", "gone"])
+def test_what_a_retry_cannot_mend_fails_for_good(status: str) -> None:
+    context: Any = {"ti": TaskInstance()}
+    with pytest.raises(AirflowFailException, match="why"):
+        sensor(handle("b1")).execute_complete(context, event(status))
+
+
+@pytest.mark.parametrize("status", ["unknown", "refused", "gone", "timeout", "overdue", "nonsense"])
+def test_soft_fail_skips_whatever_the_reason(status: str) -> None:
+    context: Any = {"ti": TaskInstance()}
+    with pytest.raises(AirflowSkipException, match="why"):
+        sensor(handle("b1"), soft_fail=True).execute_complete(context, event(status))
+
+
+def test_a_timeout_leaves_the_batches_alone_and_says_so(emulator: Emulator) -> None:
+    [batch_id] = create(emulator)
+    context: Any = {"ti": TaskInstance()}
+    with pytest.raises(AirflowSensorTimeout, match="were left alone"):
+        sensor(handle(batch_id)).execute_complete(context, event("timeout", batch_id))
+    assert not emulator.journal(path=CANCEL)
+
+
+def test_a_timeout_cancels_what_is_open_when_that_is_asked_for(emulator: Emulator) -> None:
+    first, second = create(emulator, 2)
+    context: Any = {"ti": TaskInstance()}
+    with pytest.raises(AirflowSensorTimeout, match="were cancelled"):
+        sensor(handle(first, second), cancel_on_timeout=True).execute_complete(
+            context, event("timeout", second)
+        )
+    assert [call["batch_id"] for call in emulator.journal(path=CANCEL)] == [second]
+
+
+def test_poke_mode_waits_by_the_same_policy(emulator: Emulator) -> None:
+    emulator.settings(duration=1.0)
+    ids = create(emulator, 2)
+    emulator.settings(duration="manual")
+    emulator.fault("status", status=500, skip=2, times=3)
+    one = sensor(handle(*ids), deferrable=False, poll_interval=0.3)
+    assert execute(one) == handle(*ids)
+
+
+def test_poke_mode_gives_up_in_time_and_cancels_if_asked_to(emulator: Emulator) -> None:
+    [batch_id] = create(emulator)
+    one = sensor(handle(batch_id), deferrable=False, poll_interval=0.3, timeout=1, cancel_on_timeout=True)
+    with pytest.raises(AirflowSensorTimeout, match="were cancelled"):
+        execute(one)
+    assert len(emulator.journal(path=CANCEL)) == 1
+
+
+def test_reschedule_mode_comes_back_after_the_growing_interval(emulator: Emulator) -> None:
+    [batch_id] = create(emulator)
+    one = sensor(handle(batch_id), deferrable=False, mode="reschedule")
+    with pytest.raises(AirflowRescheduleException) as rescheduled:
+        execute(one)
+    seconds = (rescheduled.value.reschedule_date - datetime.datetime.now(datetime.UTC)).total_seconds()
+    assert 13 < seconds <= 15
+
+
+def test_reschedule_mode_counts_the_timeout_from_the_first_of_its_processes(emulator: Emulator) -> None:
+    [batch_id] = create(emulator)
+    ti = TaskInstance(rescheduled_since=NOW - datetime.timedelta(hours=2))
+    one = sensor(handle(batch_id), deferrable=False, mode="reschedule", timeout=3600)
+    with pytest.raises(AirflowSensorTimeout, match="Gave up after 2 h"):
+        execute(one, ti)
+
+
+def test_a_rescheduled_look_that_meets_a_404_does_not_take_it_for_an_unknown_batch(
+    emulator: Emulator,
+) -> None:
+    [batch_id] = create(emulator)
+    emulator.hide(batch_id, lookups=1)
+    ti = TaskInstance(rescheduled_since=NOW - datetime.timedelta(hours=2))
+    one = sensor(batch_id, deferrable=False, mode="reschedule")
+    with pytest.raises(AirflowRescheduleException):
+        execute(one, ti)
+
+
+def test_the_first_rescheduled_process_stays_until_it_has_seen_a_foreign_batch(emulator: Emulator) -> None:
+    [batch_id] = create(emulator)
+    emulator.hide(batch_id, lookups=3)
+    one = sensor(batch_id, deferrable=False, mode="reschedule", poll_interval=0.2)
+    with pytest.raises(AirflowRescheduleException):
+        execute(one)
+    assert len(emulator.journal(path=RETRIEVE)) == 4
+    assert not emulator.journal(method="GET", path=CREATE)
