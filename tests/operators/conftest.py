@@ -43,6 +43,7 @@ class Try:
             try_number=self.try_number,
             max_tries=self.max_tries,
             xcom_push=lambda key, value: self.pushed.__setitem__(key, value),
+            xcom_pull=lambda task_ids, key, map_indexes: self.pushed.get(key),
         )
         dag_run = SimpleNamespace(conf=self.conf)
         return {"ti": ti, "dag_run": dag_run, "params": {"n": 3}, "ds": "2026-11-22"}
