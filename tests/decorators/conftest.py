@@ -1,0 +1,1 @@
+from tests.operators.conftest import emulator as emulator

@@ -1,0 +1,276 @@
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
+from airflow.sdk import DAG, task
+
+from airflow_claude_batch import ClaudeBatchOperator, Documents, Files
+from airflow_claude_batch.emulator.testing import CREATE, Emulator
+from tests.harness.dag_runs import run_dag
+from tests.operators.conftest import Try
+from tests.pdfs import encrypted_pdf, pdf
+
+MODEL = {"model": "claude-haiku-4-5", "max_tokens": 50}
+ENDED = {"status": "ended", "batch_ids": []}
+
+
+def operator(tmp_path: Path, requests: Any, **options: Any) -> ClaudeBatchOperator:
+    storage = (tmp_path / "storage").as_uri()
+    return ClaudeBatchOperator(task_id="ask", requests=requests, storage_path=storage, **{**MODEL, **options})
+
+
+def rows(count: int) -> list[dict[str, Any]]:
+    return [{"custom_id": f"r-{n}", "prompt": f"Count to {n}", "n": n} for n in range(count)]
+
+
+def deferred(ask: ClaudeBatchOperator, attempt: Try) -> TaskDeferred:
+    with pytest.raises(TaskDeferred) as caught:
+        ask.execute(attempt.context)
+    return caught.value
+
+
+def creates(emulator: Emulator) -> int:
+    return len(emulator.journal(method="POST", path=CREATE))
+
+
+def file(path: Path, content: str) -> str:
+    path.write_text(content)
+    return path.as_uri()
+
+
+def test_one_task_submits_waits_and_delivers(
+    emulator: Emulator, airflow_database: None, tmp_path: Path
+) -> None:
+    emulator.settings(duration=1)
+    with DAG("one_task", schedule=None) as dag:
+        operator(tmp_path, rows(4), poll_interval=0.3, output_path=(tmp_path / "out").as_uri())
+
+    run = run_dag(dag)
+
+    assert run.state == "success"
+    summary = run.xcom("ask")
+    assert (summary["counts"]["total"], summary["counts"]["succeeded"]) == (4, 4)
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["counts"] == summary["counts"]
+    assert creates(emulator) == 1
+
+
+def test_the_task_defers_while_the_batch_runs_and_goes_on_without_asking_the_source_again(
+    emulator: Emulator, tmp_path: Path
+) -> None:
+    asked = []
+
+    def source() -> Iterator[dict[str, Any]]:
+        asked.append(1)
+        yield from rows(3)
+
+    ask, attempt = operator(tmp_path, source), Try(task_id="ask")
+    defer = deferred(ask, attempt)
+    [batch] = emulator.batches()
+    assert defer.trigger.batch_ids == [batch["id"]]
+    assert "Count" not in str(defer.trigger.serialize())
+
+    emulator.end(batch["id"])
+    summary = operator(tmp_path, source).execute_complete(attempt.context, ENDED)
+    assert summary["counts"]["succeeded"] == 3
+    assert len(asked) == creates(emulator) == 1
+
+
+def test_a_retry_goes_on_with_the_same_batch(emulator: Emulator, tmp_path: Path) -> None:
+    deferred(operator(tmp_path, rows(3), retries=2), Try(task_id="ask", max_tries=2))
+    [batch] = emulator.batches()
+    emulator.end(batch["id"])
+    again = operator(tmp_path, rows(3), retries=2).execute(
+        Try(task_id="ask", try_number=2, max_tries=2).context
+    )
+    assert again["batch_ids"] == [batch["id"]]
+    assert creates(emulator) == 1
+
+
+def test_a_source_that_fails_half_way_sends_nothing(emulator: Emulator, tmp_path: Path) -> None:
+    def source() -> Iterator[dict[str, Any]]:
+        yield from rows(3)
+        raise ConnectionError("the database is gone")
+
+    with pytest.raises(ConnectionError):
+        operator(tmp_path, source).execute(Try(task_id="ask").context)
+    assert creates(emulator) == 0
+
+
+def test_records_come_from_the_files_that_a_uri_names(emulator: Emulator, tmp_path: Path) -> None:
+    emulator.settings(duration=0)
+    file(tmp_path / "a.csv", "order,text\n2026/1,hello\n2026/2,world\n")
+    ask = operator(tmp_path, f"{tmp_path.as_uri()}/*.csv", prompt="Say {{ text }}", custom_id="order")
+    summary = ask.execute(Try(task_id="ask").context)
+    inputs = {record["input"]["order"]: record["text"] for record in summary["succeeded"]}
+    assert set(inputs) == {"2026/1", "2026/2"}
+    assert "Say hello" in inputs["2026/1"]
+
+
+def test_uris_from_upstream_tasks_stand_for_the_files_there(
+    emulator: Emulator, airflow_database: None, tmp_path: Path
+) -> None:
+    emulator.settings(duration=0)
+    with DAG("files_from_upstream", schedule=None) as dag:
+
+        @task
+        def export(region: str) -> str:
+            return file(tmp_path / f"{region}.jsonl", json.dumps({"prompt": f"About {region}"}) + "\n")
+
+        operator(tmp_path, export.expand(region=["eu", "us"]))
+
+    run = run_dag(dag)
+    assert run.state == "success"
+    assert run.xcom("ask")["counts"]["succeeded"] == 2
+
+
+def test_a_source_shows_where_the_files_are_once_its_template_is_rendered(
+    emulator: Emulator, airflow_database: None, tmp_path: Path
+) -> None:
+    emulator.settings(duration=0)
+    file(tmp_path / "files_rendered.csv", "text\nprivate\n")
+    with DAG("files_rendered", schedule=None) as dag:
+        operator(tmp_path, Files(f"{tmp_path.as_uri()}/{{{{ dag.dag_id }}}}.csv"), prompt="{{ text }}")
+
+    run = run_dag(dag)
+    assert run.state == "success"
+    assert run.rendered("ask")["requests"] == f"Files('{tmp_path.as_uri()}/files_rendered.csv')"
+    assert "private" not in str(run.rendered("ask"))
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("missing.csv", "no such file"), ("*.parquet", "no file matches"), ("bad.csv", "quotes")],
+)
+def test_files_that_cannot_be_read_fail_the_task_for_good_and_send_nothing(
+    emulator: Emulator, tmp_path: Path, name: str, why: str
+) -> None:
+    file(tmp_path / "bad.csv", 'text\n"never closed\n')
+    ask = operator(tmp_path, f"{tmp_path.as_uri()}/{name}", prompt="{{ text }}")
+    with pytest.raises(AirflowFailException, match=why):
+        ask.execute(Try(task_id="ask").context)
+    assert creates(emulator) == 0
+
+
+@pytest.mark.parametrize("requests", ["just text", None, 17, {"prompt": "x"}])
+def test_what_is_no_source_is_refused(emulator: Emulator, tmp_path: Path, requests: Any) -> None:
+    with pytest.raises(AirflowFailException, match="records are wanted"):
+        operator(tmp_path, requests).execute(Try(task_id="ask").context)
+
+
+def test_strings_are_prompts(emulator: Emulator, tmp_path: Path) -> None:
+    emulator.settings(duration=0)
+    summary = operator(tmp_path, ["Say a", "Say b", "Say a"]).execute(Try(task_id="ask").context)
+    assert summary["counts"]["succeeded"] == 3
+    assert len({record["custom_id"] for record in summary["succeeded"]}) == 3
+
+
+def test_an_encrypted_pdf_is_delivered_as_errored_and_the_others_are_answered(
+    emulator: Emulator, tmp_path: Path
+) -> None:
+    emulator.settings(duration=0)
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    (inbox / "good.pdf").write_bytes(pdf())
+    (inbox / "locked.pdf").write_bytes(encrypted_pdf())
+    summary = operator(tmp_path, Documents(inbox.as_uri()), prompt="Summarise.").execute(
+        Try(task_id="ask").context
+    )
+
+    counts = summary["counts"]
+    assert (counts["total"], counts["succeeded"], counts["invalid"]) == (2, 1, 1)
+    [errored] = summary["errored"]
+    assert (errored["error_type"], errored["input"]["name"]) == ("unreadable_document", "locked.pdf")
+    assert "locked.pdf: it is encrypted" in errored["message"]
+    assert [emulator.custom_ids(batch["id"]) for batch in emulator.batches()] == [
+        [summary["succeeded"][0]["custom_id"]]
+    ]
+
+
+def test_an_unreadable_document_fails_the_task_where_that_is_wanted(
+    emulator: Emulator, tmp_path: Path
+) -> None:
+    (tmp_path / "locked.pdf").write_bytes(encrypted_pdf())
+    (tmp_path / "good.pdf").write_bytes(pdf())
+    documents = Documents(f"{tmp_path.as_uri()}/*.pdf")
+    ask = operator(tmp_path, documents, prompt="Summarise.", on_unreadable_document="fail")
+    with pytest.raises(AirflowFailException, match="encrypted"):
+        ask.execute(Try(task_id="ask").context)
+    assert creates(emulator) == 0
+
+
+def test_a_shared_system_prompt_from_a_file_is_cached(emulator: Emulator, tmp_path: Path) -> None:
+    emulator.settings(duration=0)
+    handbook = file(tmp_path / "handbook.md", "Rules. " * 4000)
+    ask = operator(tmp_path, rows(5), system=handbook, cache="1h")
+    usage = ask.execute(Try(task_id="ask").context)["usage"]
+    assert usage["cache_creation_input_tokens"] > 4096
+    assert usage["cache_read_input_tokens"] > 4096
+
+
+def test_a_warm_cache_waits_for_the_first_request_without_a_worker(
+    emulator: Emulator, tmp_path: Path
+) -> None:
+    ask, attempt = (
+        operator(tmp_path, rows(3), system="Rules. " * 4000, cache="1h", warm_cache=True),
+        Try("ask"),
+    )
+    first = deferred(ask, attempt)
+    [warming] = emulator.batches()
+    assert (first.method_name, first.trigger.batch_ids) == ("resume", [warming["id"]])
+
+    emulator.end(warming["id"])
+    with pytest.raises(TaskDeferred) as second:
+        ask.resume(attempt.context, ENDED)
+    assert len(second.value.trigger.batch_ids) == 2
+    for batch in emulator.batches()[1:]:
+        emulator.end(batch["id"])
+    summary = ask.execute_complete(attempt.context, ENDED)
+    assert summary["counts"]["succeeded"] == 3
+
+
+def test_a_wait_for_the_warming_batch_that_fails_fails_the_task(emulator: Emulator, tmp_path: Path) -> None:
+    ask, attempt = operator(tmp_path, rows(3), system="x" * 9000, cache="1h", warm_cache=True), Try("ask")
+    deferred(ask, attempt)
+    with pytest.raises(AirflowFailException, match="the key was refused"):
+        ask.resume(
+            attempt.context, {"status": "refused", "batch_ids": ["b"], "message": "the key was refused"}
+        )
+
+
+def test_a_misspelt_model_is_refused_before_the_source_is_asked(emulator: Emulator, tmp_path: Path) -> None:
+    def source() -> list[Any]:
+        raise AssertionError("asked")
+
+    with pytest.raises(AirflowFailException, match="no model 'claude-hiku-4-5'"):
+        operator(tmp_path, source, model="claude-hiku-4-5").execute(Try(task_id="ask").context)
+
+
+def test_a_model_of_a_single_record_is_checked_too(emulator: Emulator, tmp_path: Path) -> None:
+    records = [*rows(2), {"custom_id": "x", "prompt": "x", "model": "claude-3-5-haiku-latest"}]
+    with pytest.raises(AirflowFailException, match="retired"):
+        operator(tmp_path, records).execute(Try(task_id="ask").context)
+    assert creates(emulator) == 0
+
+
+def test_a_probe_finds_a_wrong_parameter_before_the_night_is_lost(emulator: Emulator, tmp_path: Path) -> None:
+    wrong = {"output_config": {"effort": "enormous"}}
+    with pytest.raises(AirflowFailException, match="probe of request r-0 was refused"):
+        operator(tmp_path, rows(2), message_params=wrong, probe=True).execute(Try(task_id="ask").context)
+    assert creates(emulator) == 0
+
+
+def test_no_prompt_is_logged(emulator: Emulator, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    emulator.settings(duration=0)
+    handbook = file(tmp_path / "handbook.md", "Confidential handbook. " * 900)
+    with caplog.at_level(logging.DEBUG, logger="airflow_claude_batch"):
+        ask = operator(
+            tmp_path, [{"word": "confidential"}], prompt="Say {{ word }}", system=handbook, cache="5m"
+        )
+        ask.execute(Try(task_id="ask").context)
+    assert "onfidential" not in caplog.text
