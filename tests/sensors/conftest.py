@@ -6,8 +6,6 @@ import pytest
 
 from airflow_claude_batch.emulator.testing import Emulator
 
-pytest_plugins = ["airflow_claude_batch.emulator.pytest_plugin"]
-
 
 @pytest.fixture
 def emulator(claude_batch_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Emulator:
