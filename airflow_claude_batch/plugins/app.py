@@ -14,7 +14,7 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
 
 from airflow_claude_batch.plugins import guards, jobs, queries
-from airflow_claude_batch.plugins.cancel import NotCancelable, cancel
+from airflow_claude_batch.plugins.cancel import NotCancelableError, cancel
 from airflow_claude_batch.plugins.claude_batches import STATIC
 from airflow_claude_batch.plugins.guards import MayEdit, ReadableDagIds
 from airflow_claude_batch.plugins.queries import JobFilter, TaskKey
@@ -143,7 +143,7 @@ def cancel_job(dag_id: str, body: CancelBody, session: SessionDep, user: GetUser
     job = _job(session, TaskKey(dag_id, body.run_id, body.task_id, body.map_index))
     try:
         return {"batches": cancel(session, job, user.get_name())}
-    except NotCancelable as error:
+    except NotCancelableError as error:
         raise HTTPException(409, str(error)) from error
 
 

@@ -18,7 +18,7 @@ from airflow_claude_batch.plugins.jobs import Job
 log = logging.getLogger(__name__)
 
 
-class NotCancelable(Exception):
+class NotCancelableError(Exception):
     """There is nothing that may be cancelled; the message says why."""
 
 
@@ -27,16 +27,16 @@ def cancel(session: Session, job: Job, user_name: str) -> list[dict[str, Any]]:
 
     What is in flight may still finish, and finished requests are delivered and billed.
 
-    :raises NotCancelable: when nothing is left to cancel, or a batch is another DAG's
+    :raises NotCancelableError: when nothing is left to cancel, or a batch is another DAG's
     """
     from airflow_claude_batch.hooks.claude_batch import ClaudeBatchHook
 
     batch_ids = job.announcement.batch_ids
     if not job.can_cancel:
-        raise NotCancelable("All batches of this job have ended.")
+        raise NotCancelableError("All batches of this job have ended.")
     key = job.row.key
     if foreign := queries.announced_elsewhere(session, batch_ids, key.dag_id):
-        raise NotCancelable(f"{sorted(foreign)[0]} was submitted by another DAG.")
+        raise NotCancelableError(f"{sorted(foreign)[0]} was submitted by another DAG.")
     api = ClaudeBatchHook(job.announcement.conn_id).batches
     rows = [_cancel_one(api, batch_id) for batch_id in batch_ids]
     accepted = sum(row["error"] is None for row in rows)

@@ -89,7 +89,9 @@ def load(session: Session, rows: Iterable[AnnouncedJob]) -> list[Job]:
     if not rows:
         return []
     values = queries.job_values(session, rows)
-    states = queries.task_states(session, rows, {row.key.task_id for row in rows} | {v.key.task_id for v in values})
+    states = queries.task_states(
+        session, rows, {row.key.task_id for row in rows} | {v.key.task_id for v in values}
+    )
     values_of: dict[tuple[str, str, int], list[JobValue]] = defaultdict(list)
     states_of: dict[tuple[str, str, int], list[TaskState]] = defaultdict(list)
     for value in values:
@@ -116,7 +118,12 @@ def _join(row: AnnouncedJob, values: list[JobValue], states: list[TaskState]) ->
             _take(job, value)
     job.tasks = sorted(
         (state for state in states if owners.get(state.key.task_id, alone)),
-        key=lambda task: (task.key != row.key, task.start_date is None, str(task.start_date), task.key.task_id),
+        key=lambda task: (
+            task.key != row.key,
+            task.start_date is None,
+            str(task.start_date),
+            task.key.task_id,
+        ),
     )
     return job
 
@@ -157,7 +164,9 @@ def as_row(job: Job) -> dict[str, Any]:
         "pause": announcement.pause,
         "cancellation": job.cancellation,
         "estimate": job.estimate,
-        "tasks": [{**task.key._asdict(), "state": task.state, "operator": task.operator} for task in job.tasks],
+        "tasks": [
+            {**task.key._asdict(), "state": task.state, "operator": task.operator} for task in job.tasks
+        ],
     }
     if summary is not None:
         view |= {

@@ -114,16 +114,19 @@ def list_jobs(session: Session, wanted: JobFilter, *, limit: int, offset: int = 
         cast(Announced.value, Text),
         DagRun.state,
     )
-    newest_first = (Announced.timestamp.desc(), Announced.dag_run_id.desc(), Announced.task_id, Announced.map_index)
+    newest_first = (
+        Announced.timestamp.desc(),
+        Announced.dag_run_id.desc(),
+        Announced.task_id,
+        Announced.map_index,
+    )
     rows = session.execute(_jobs(columns, wanted).order_by(*newest_first).limit(limit).offset(offset))
     return [AnnouncedJob(TaskKey(*row[:4]), *row[4:]) for row in rows]
 
 
 def announced_job(session: Session, key: TaskKey) -> AnnouncedJob | None:
     """The job that a task instance submitted."""
-    wanted = JobFilter(
-        dag_ids=[key.dag_id], run_id=key.run_id, task_id=key.task_id, map_index=key.map_index
-    )
+    wanted = JobFilter(dag_ids=[key.dag_id], run_id=key.run_id, task_id=key.task_id, map_index=key.map_index)
     return next(iter(list_jobs(session, wanted, limit=1)), None)
 
 

@@ -145,7 +145,7 @@ class Outline(msgspec.Struct):
     batches: list[Batch] = []
 
 
-Shape = TypeVar("Shape")
+Shape = TypeVar("Shape", bound=msgspec.Struct)
 
 _decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
 

@@ -29,7 +29,9 @@ def open_browser() -> Iterator[Browser]:
     from playwright.sync_api import sync_playwright
 
     found = next(filter(None, map(shutil.which, _NAMES)), None)
-    assert found, f"These tests need a browser: install Debian's package chromium, or put one of {_NAMES} on PATH."
+    assert found, (
+        f"These tests need a browser: install Debian's package chromium, or put one of {_NAMES} on PATH."
+    )
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=_QUIET.split())
         try:

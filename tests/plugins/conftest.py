@@ -40,7 +40,9 @@ def airflow_app(airflow_database: None) -> Iterator[FastAPI]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AIRFLOW__CORE__AUTH_MANAGER", AUTH_MANAGER)
-        patch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "a secret for this test run only, long enough for HS512 tokens")
+        patch.setenv(
+            "AIRFLOW__API_AUTH__JWT_SECRET", "a secret for this test run only, long enough for HS512 tokens"
+        )
         purge_cached_app()
         yield create_app(apps="core")
         purge_cached_app()

@@ -160,9 +160,7 @@ STATES = {
 
 def _instances(one: Seed, now: datetime.datetime) -> Iterator[dict[str, Any]]:
     start = now - one.age
-    for number, ((task_id, operator), state) in enumerate(
-        zip(TASKS.items(), STATES[one.stage], strict=True)
-    ):
+    for number, ((task_id, operator), state) in enumerate(zip(TASKS.items(), STATES[one.stage], strict=True)):
         later = datetime.timedelta(seconds=number)
         started = state in ("success", "failed", "running", "deferred")
         yield {

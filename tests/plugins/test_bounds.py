@@ -70,9 +70,8 @@ def test_ten_thousand_mapped_jobs_of_one_run_are_no_slower(client_of: Any, sessi
 def test_a_page_costs_the_same_number_of_queries_however_many_jobs_it_has(
     client_of: Any, session: Session
 ) -> None:
-    from sqlalchemy import event
-
     from airflow import settings
+    from sqlalchemy import event
 
     client = client_of("admin", "admin")
 

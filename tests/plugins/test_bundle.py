@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import airflow_claude_batch.plugins
@@ -34,22 +36,20 @@ def test_react_and_chakra_stay_with_the_host() -> None:
 def test_the_lock_file_names_no_place_to_download_from() -> None:
     lock = (UI / "package-lock.json").read_text()
     assert "resolved" not in lock
-    assert "https://" not in "".join(json.dumps(package.get("version", "")) for package in json.loads(lock)["packages"].values())
+    assert "https://" not in "".join(
+        json.dumps(package.get("version", "")) for package in json.loads(lock)["packages"].values()
+    )
 
 
 def test_the_plugin_is_registered_without_loading_a_web_framework() -> None:
     """Every component loads plugins; only the API server needs this one's application."""
-    import subprocess
-    import sys
-
-    code = (
-        "import sys, importlib.metadata as metadata\n"
-        "[entry] = [e for e in metadata.entry_points(group='airflow.plugins') if e.name == 'claude_batches']\n"
-        "plugin = entry.load()\n"
-        "assert plugin.name == 'claude_batches'\n"
-        "assert {app['destination'] for app in plugin.react_apps} == {'nav', 'dag_run', 'task_instance'}\n"
-        "assert not [name for name in sys.modules if name.startswith(('fastapi', 'anthropic', 'airflow_claude_batch.batches'))]\n"
-    )
+    code = """
+import importlib.metadata, sys
+[entry] = [e for e in importlib.metadata.entry_points(group="airflow.plugins") if e.name == "claude_batches"]
+plugin = entry.load()
+assert {app["destination"] for app in plugin.react_apps} == {"nav", "dag_run", "task_instance"}
+assert not [n for n in sys.modules if n.startswith(("fastapi", "anthropic", "airflow_claude_batch.batches"))]
+"""
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 

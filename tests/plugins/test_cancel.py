@@ -31,7 +31,11 @@ def submitted(emulator: Emulator) -> str:
     import anthropic
 
     client = anthropic.Anthropic(api_key="any-key", base_url=emulator.url)
-    params: Any = {"model": "claude-haiku-4-5", "max_tokens": 10, "messages": [{"role": "user", "content": "Hi"}]}
+    params: Any = {
+        "model": "claude-haiku-4-5",
+        "max_tokens": 10,
+        "messages": [{"role": "user", "content": "Hi"}],
+    }
     return client.messages.batches.create(requests=[{"custom_id": "one", "params": params}]).id
 
 
@@ -58,7 +62,9 @@ def details(client: Any, job: Seed) -> dict[str, Any]:
     return client.get("/claude-batches/api/job", params=query).json()
 
 
-def test_a_user_who_may_edit_the_dag_cancels_all_batches_of_the_job(client_of: Any, api: Emulator, job: Seed) -> None:
+def test_a_user_who_may_edit_the_dag_cancels_all_batches_of_the_job(
+    client_of: Any, api: Emulator, job: Seed
+) -> None:
     client = client_of("only-nightly_report", "user")
     before = details(client, job)
     assert (before["may_edit"], before["can_cancel"], before["state"]) == (True, True, "waiting")
@@ -78,7 +84,9 @@ def test_it_is_written_to_the_audit_log_of_the_dag(client_of: Any, session: Sess
 
     assert cancel(client_of("admin", "admin"), job).status_code == 200
 
-    entry = session.scalars(select(Log).where(Log.event == "claude_batch_cancel").order_by(Log.id.desc())).first()
+    entry = session.scalars(
+        select(Log).where(Log.event == "claude_batch_cancel").order_by(Log.id.desc())
+    ).first()
     assert entry is not None
     assert (entry.dag_id, entry.owner) == (job.dag_id, "admin")
 

@@ -79,11 +79,16 @@ def test_details_say_why_requests_failed_and_where_everything_is(ask: Any, sessi
     job = ask("job", dag_id=one.dag_id, run_id=one.run_id, task_id="submit")
     assert job["state"] == "partial"
     assert job["counts"]["succeeded"] == 193
-    assert [(error["type"], error["count"]) for error in job["errors"]] == [("overloaded_error", 5), ("expired", 2)]
+    assert [(error["type"], error["count"]) for error in job["errors"]] == [
+        ("overloaded_error", 5),
+        ("expired", 2),
+    ]
     assert job["errors"][0]["sample"]["message"] == "Overloaded"
     assert [batch["id"] for batch in job["batch_list"]] == one.batch_ids
     assert job["batch_list"][0]["console_url"].endswith(f"/batches/{one.batch_ids[0]}")
-    assert job["paths"][0]["url"].startswith("https://s3.console.aws.amazon.com/s3/buckets/company-data?prefix=")
+    assert job["paths"][0]["url"].startswith(
+        "https://s3.console.aws.amazon.com/s3/buckets/company-data?prefix="
+    )
     assert job["cache_hit_rate"] == pytest.approx(600 / 1019)
     assert job["cost"]["saved_usd"] == pytest.approx(job["cost"]["standard_usd"] - job["cost"]["total_usd"])
 
@@ -91,7 +96,9 @@ def test_details_say_why_requests_failed_and_where_everything_is(ask: Any, sessi
 def test_lists_page_newest_first_and_filters_narrow_them(ask: Any, session: Session) -> None:
     seeds = [
         Seed(number=1, age=HOUR),
-        Seed(number=2, age=30 * HOUR, dag_id="score_leads", failed={"errored": 200}, errors={"api_error": 200}),
+        Seed(
+            number=2, age=30 * HOUR, dag_id="score_leads", failed={"errored": 200}, errors={"api_error": 200}
+        ),
         Seed(number=3, age=50 * HOUR, failed={"invalid": 1}),
         Seed(number=4, age=70 * HOUR, stage="lost"),
     ]
@@ -121,7 +128,9 @@ def test_mapped_tasks_have_a_job_each(ask: Any, session: Session) -> None:
     assert all({task["map_index"] for task in job["tasks"]} == {job["map_index"]} for job in recent)
     in_run = ask("run", dag_id="nightly_report", run_id=seeds[0].run_id)["jobs"]
     assert len(in_run) == 2
-    [one] = ask("run", dag_id="nightly_report", run_id=seeds[0].run_id, task_id="results", map_index=1)["jobs"]
+    [one] = ask("run", dag_id="nightly_report", run_id=seeds[0].run_id, task_id="results", map_index=1)[
+        "jobs"
+    ]
     assert one["batch_list"][0]["id"] == seeds[1].batch_ids[0]
 
 
@@ -136,7 +145,9 @@ def test_what_does_not_look_like_ours_is_left_out(ask: Any, session: Session) ->
     from sqlalchemy import select
 
     seed(session, [Seed(number=1), Seed(number=2)])
-    first, second = session.scalars(select(XComModel).where(XComModel.key == "summary").order_by(XComModel.run_id))
+    first, second = session.scalars(
+        select(XComModel).where(XComModel.key == "summary").order_by(XComModel.run_id)
+    )
     first.value = "all went well"
     second.value = {**second.value, "cost": "free", "error_samples": [1], "batches": None}
     session.commit()

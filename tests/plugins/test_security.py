@@ -10,8 +10,6 @@ from airflow_claude_batch.emulator.testing import start_emulator
 from tests.plugins.seeding import Seed, seed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from fastapi.testclient import TestClient
     from sqlalchemy.orm import Session
 
@@ -27,7 +25,6 @@ READS = [
     f"/claude-batches/api/run?dag_id={OTHER.dag_id}&run_id={OTHER.run_id}",
     f"/claude-batches/api/run?dag_id={OTHER.dag_id}&run_id={OTHER.run_id}&task_id=wait&map_index=-1",
 ]
-CLIENT = "Callable[..., TestClient]"
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +85,9 @@ def test_lists_totals_and_choices_hold_only_dags_that_the_user_may_read(client_o
     totals = client.get(READS[3]).json()
     assert (totals["all"]["jobs"], totals["by_day"]) == (0, [])
     for words in ("score_leads", DONE.run_id, DONE.batch_ids[0]):
-        assert client.get("/claude-batches/api/jobs", params={"view": "recent", "q": words}).json()["total"] == 0
+        assert (
+            client.get("/claude-batches/api/jobs", params={"view": "recent", "q": words}).json()["total"] == 0
+        )
     for path in READS[:4]:
         assert "score_leads" not in client.get(path).text
     assert client.get(READS[1], params={"view": "recent", "dag_id": "score_leads"}).status_code == 403
@@ -124,7 +123,9 @@ def test_who_may_edit_one_dag_may_not_cancel_anothers_job(client_of: Any) -> Non
         {"Content-Type": "application/x-www-form-urlencoded"},
     ],
 )
-def test_another_sites_page_cannot_cancel_with_the_users_cookie(client_of: Any, headers: dict[str, str]) -> None:
+def test_another_sites_page_cannot_cancel_with_the_users_cookie(
+    client_of: Any, headers: dict[str, str]
+) -> None:
     assert cancel(client_of("admin", "admin"), **headers).status_code in (403, 415)
 
 
@@ -170,7 +171,9 @@ def test_questions_without_bounds_are_refused(client_of: Any, query: dict[str, A
 
 @pytest.mark.parametrize("words", ["%", "_", "' OR 1=1 --", "\\", '"', "msgbatch_%"])
 def test_search_takes_every_character_literally(client_of: Any, words: str) -> None:
-    response = client_of("admin", "admin").get("/claude-batches/api/jobs", params={"view": "recent", "q": words})
+    response = client_of("admin", "admin").get(
+        "/claude-batches/api/jobs", params={"view": "recent", "q": words}
+    )
     assert response.status_code == 200
     assert response.json()["total"] == (1 if words == "_" else 0)  # every id here has an underscore
 

@@ -1,5 +1,5 @@
 /** The page's own API, under Airflow's base path; the session cookie says who asks. */
-import { useCallback, useEffect, useRef, useState } from "react";
+import { useCallback, useEffect, useState } from "react";
 
 export type JobKey = { dag_id: string; run_id: string; task_id: string; map_index: number };
 
@@ -101,6 +101,10 @@ export const keyOf = (job: JobKey): JobKey => ({
   task_id: job.task_id,
 });
 
+/** A job's key as one word: in the page's address, and on the button that opens its details. */
+export const nameOf = ({ dag_id, map_index, run_id, task_id }: JobKey): string =>
+  JSON.stringify([dag_id, run_id, task_id, map_index]);
+
 const address = (path: string, params: Params = {}): string => {
   const url = new URL(`claude-batches/api/${path}`, document.baseURI);
 
@@ -138,15 +142,28 @@ export const cancelJob = async ({ dag_id, ...rest }: JobKey): Promise<CancelResu
 
 export type Loaded<T> = { data?: T; error?: string; loading: boolean; reload: () => void };
 
+/** The last answers by address: Airflow's UI mounts a plugin's page anew when its address first changes. */
+const answers = new Map<string, unknown>();
+const ANSWERS_KEPT = 20;
+
+const keep = (url: string, data: unknown) => {
+  answers.delete(url);
+  answers.set(url, data);
+  for (const oldest of [...answers.keys()].slice(0, -ANSWERS_KEPT)) {
+    answers.delete(oldest);
+  }
+};
+
 /**
  * What the API answers, again every `seconds` while the page is visible (0: only when asked to).
  * The last answer stays while the next one is under way, and while the server cannot be reached.
  */
 export const useApi = <T,>(path: string | null, params: Params, seconds = 0): Loaded<T> => {
   const url = path === null ? null : address(path, params);
-  const [state, setState] = useState<{ url: string | null; data?: T; error?: string }>({ url: null });
+  const [state, setState] = useState<{ url: string | null; data?: T; error?: string }>(() =>
+    url !== null && answers.has(url) ? { data: answers.get(url) as T, url } : { url: null },
+  );
   const [round, setRound] = useState(0);
-  const running = useRef<AbortController | null>(null);
   const reload = useCallback(() => setRound((number) => number + 1), []);
 
   useEffect(() => {
@@ -155,10 +172,12 @@ export const useApi = <T,>(path: string | null, params: Params, seconds = 0): Lo
     }
     const controller = new AbortController();
 
-    running.current = controller;
     fetch(url, { signal: controller.signal })
       .then((response) => answerOf<T>(response))
-      .then((data) => setState({ data, url }))
+      .then((data) => {
+        keep(url, data);
+        setState({ data, url });
+      })
       .catch((error: unknown) => {
         if (!controller.signal.aborted) {
           setState((before) => ({

@@ -2,7 +2,7 @@
 import { Badge, Box, Button, Table, Text } from "@chakra-ui/react";
 import type { MouseEvent, ReactNode } from "react";
 
-import { keyOf, type Job, type JobKey } from "./api";
+import { keyOf, nameOf, type Job, type JobKey } from "./api";
 import { compact, duration, percent, plural, secondsBetween, usd } from "./format";
 import { DeadlineBar, JobName, JobStateBadge, Moment, Nothing, Number, OutcomeBar, outcomeText } from "./parts";
 
@@ -47,6 +47,7 @@ const Row = ({ children, job, onOpen }: { readonly children: ReactNode; readonly
       {children}
       <Table.Cell textAlign="end">
         <Button
+          data-job={nameOf(job)}
           aria-label={`Details of ${job.task_id} in ${job.dag_id}, ${job.run_id}`}
           onClick={() => onOpen(keyOf(job))}
           size="xs"
@@ -67,14 +68,12 @@ const Scrolling = ({ children, label }: { readonly children: ReactNode; readonly
   </Table.ScrollArea>
 );
 
-const rowId = (job: Job) => JSON.stringify(keyOf(job));
-
 export const InFlightList = ({ jobs, onOpen }: ListProps) => (
   <Scrolling label="Jobs in flight">
     <Head names={["Job", "State", ">Batches ended", ">Requests", "Waiting since", "24-hour deadline", ">Estimated cost"]} />
     <Table.Body>
       {jobs.map((job) => (
-        <Row job={job} key={rowId(job)} onOpen={onOpen}>
+        <Row job={job} key={nameOf(job)} onOpen={onOpen}>
           <Table.Cell>
             <JobName job={job} />
           </Table.Cell>
@@ -120,7 +119,7 @@ export const RecentList = ({ jobs, onOpen }: ListProps) => (
     />
     <Table.Body>
       {jobs.map((job) => (
-        <Row job={job} key={rowId(job)} onOpen={onOpen}>
+        <Row job={job} key={nameOf(job)} onOpen={onOpen}>
           <Table.Cell>
             <JobName job={job} />
           </Table.Cell>

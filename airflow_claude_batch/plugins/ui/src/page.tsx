@@ -18,7 +18,7 @@ import {
 import { useEffect, useMemo, useRef, useState } from "react";
 import { useSearchParams } from "react-router-dom";
 
-import { useApi, type JobDetails, type JobKey, type JobPage, type Totals } from "./api";
+import { nameOf, useApi, type JobDetails, type JobKey, type JobPage, type Totals } from "./api";
 import { Details } from "./details";
 import { count, useTimezone } from "./format";
 import { InFlightList, RecentList } from "./lists";
@@ -78,7 +78,7 @@ export const Page = () => {
   const totals = useApi<Totals>("totals", { dag_id: filters.dag_id, tz: zone }, seconds * 6);
   const dags = useApi<{ dag_ids: string[] }>("dags", {});
   const job = keyIn(address.get("job"));
-  const open = (key: JobKey) => address.set({ job: JSON.stringify([key.dag_id, key.run_id, key.task_id, key.map_index]) });
+  const open = (key: JobKey) => address.set({ job: nameOf(key) });
 
   useEffect(() => setBusy((inFlight.data?.total ?? 0) > 0), [inFlight.data]);
 
@@ -258,9 +258,15 @@ type DrawerProps = {
 
 const JobDrawer = ({ job, onChanged, onClose, seconds }: DrawerProps) => {
   const { data, error, loading, reload } = useApi<JobDetails>(job ? "job" : null, job ?? {}, seconds);
+  const last = useRef("");
+
+  if (job) {
+    last.current = nameOf(job);
+  }
 
   return (
     <Drawer.Root
+      finalFocusEl={() => document.querySelector<HTMLElement>(`[data-job="${CSS.escape(last.current)}"]`)}
       onOpenChange={(change: { open: boolean }) => {
         if (!change.open) {
           onClose();
