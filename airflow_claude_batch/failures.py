@@ -25,6 +25,7 @@ def no_retry_when_final() -> Iterator[None]:
         errors.UnknownBatchError,
         errors.WaitAccessError,
         errors.ResultsGoneError,
+        errors.ResultsTooLargeError,
         errors.TooManyFailuresError,
     )
     try:

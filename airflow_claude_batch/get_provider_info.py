@@ -87,6 +87,13 @@ _CONFIG_SECTION: dict[str, Any] = {
             "example": None,
             "default": "1000000",
         },
+        "price_factor": {
+            "description": "A negotiated discount, as a factor on list prices.\n",
+            "version_added": "0.1.0",
+            "type": "float",
+            "example": "0.85",
+            "default": "1",
+        },
         "compression": {
             "description": (
                 "How spooled requests are stored: ``none`` or ``gzip``, which trades CPU time for space.\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,3 +74,22 @@ def retention_days() -> int:
     from airflow.providers.common.compat.sdk import conf
 
     return conf.getint(SECTION, "retention_days", fallback=29)
+
+
+def price_factor() -> Decimal:
+    """A negotiated discount, as a factor on list prices.
+
+    :raises ConfigurationError: when it is not a number from 0 to 1
+    """
+    from airflow.providers.common.compat.sdk import conf
+
+    from airflow_claude_batch.batches.errors import ConfigurationError
+
+    text = str(conf.get(SECTION, "price_factor", fallback="1"))
+    try:
+        factor = Decimal(text)
+    except InvalidOperation:
+        factor = Decimal("NaN")
+    if factor.is_nan() or not 0 <= factor <= 1:
+        raise ConfigurationError(f"[{SECTION}] price_factor is {text!r}; it is a number from 0 to 1.")
+    return factor

@@ -15,12 +15,11 @@ from urllib.parse import quote
 
 import msgspec
 
-from airflow_claude_batch.batches.storage import BLOCK
-
 if TYPE_CHECKING:
     import anthropic
 
 PATH = "/v1/messages/batches"
+COUNT_PATH = "/v1/messages/count_tokens"
 PAGE = 1000
 """Batches on one page of the list (the API's maximum)."""
 ANSWER_SECONDS = 600.0
@@ -29,6 +28,12 @@ LOOK_SECONDS = 30.0
 """How long a question that is not essential may stay without an answer."""
 POLL_SECONDS = 60.0
 """How long a look from the event loop may stay without an answer."""
+
+
+_COUNTED = frozenset(
+    {"messages", "model", "system", "tools", "tool_choice", "thinking", "output_config", "mcp_servers"}
+)
+"""Parameters that the token count takes; it refuses others."""
 
 
 class RequestCounts(msgspec.Struct, frozen=True, gc=False):
@@ -157,9 +162,18 @@ class BatchesApi:
                 return
             after = {"after_id": page.last_id}
 
+    def count_tokens(self, params: bytes) -> int:
+        """Input tokens of a request (free of charge).
+
+        :param params: the body of a Messages API call, as JSON
+        """
+        known = {key: value for key, value in msgspec.json.decode(params).items() if key in _COUNTED}
+        response = self._retrying.post(COUNT_PATH, body=known, cast_to=self._response_type())
+        return int(msgspec.json.decode(response.content)["input_tokens"])
+
     @contextlib.contextmanager
     def results(self, batch_id: str) -> Iterator[Iterator[bytes]]:
-        """Blocks of the results file.
+        """Blocks of the results file, as they come off the network.
 
         Fetched from the client's own base URL: the URL that the batch object names could be on any
         host, and the key would go there.
@@ -172,7 +186,7 @@ class BatchesApi:
             stream_cls=_streams(),
         )
         with contextlib.closing(response):
-            yield response.iter_bytes(BLOCK)
+            yield response.iter_bytes()
 
     @staticmethod
     def _response_type() -> Any:

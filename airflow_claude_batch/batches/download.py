@@ -7,125 +7,211 @@ already is passed over.
 
 from __future__ import annotations
 
+import datetime
 import logging
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import msgspec
+
 from airflow_claude_batch.batches.api import Batch, BatchesApi
-from airflow_claude_batch.batches.errors import IncompleteResultsError, ResultsGoneError
-from airflow_claude_batch.batches.resultlines import ResultLine, read_line, split_lines
+from airflow_claude_batch.batches.errors import ClaudeBatchError, IncompleteResultsError, ResultsGoneError
+from airflow_claude_batch.batches.inputs import Inputs
+from airflow_claude_batch.batches.resultlines import ResultLine, decode_line, read_line, split_lines
 
 log = logging.getLogger(__name__)
 
 FRUITLESS = 4
-"""So many downloads in a row without a new line are the last."""
+"""So many downloads in a row that break off without a new line are the last."""
+FRUITLESS_COMPLETE = 2
+"""So many in a row that end properly without a new line: what is not in them does not exist."""
 PAUSE_SECONDS = 1.0
-"""Before the second download; doubled for each further one."""
+"""Before the second download; doubled for each further one, up to a minute."""
+KEPT = datetime.timedelta(days=29)
+"""How long the API keeps results, from the creation of the batch (source: the API's documentation)."""
+WARNED = datetime.timedelta(days=2)
+"""Results that are closer to their end than this are warned about."""
 
-_SEEN = b"\x00"
+
+Arrival = tuple[bytes, ResultLine, int]
+"""A result line as it came, decoded, and its row in the inputs."""
+
+
+class ForeignBatchError(ClaudeBatchError):
+    """The results hold a custom_id that was never sent: the batch is somebody else's."""
+
+
+class StoppedError(ClaudeBatchError):
+    """The download was asked to stop."""
 
 
 @dataclass(kw_only=True)
 class Download:
-    """One batch's results, each request once.
-
-    :param columns: every custom_id that was sent with the user's columns; None where not known
-        (batches that something else submitted)
-    """
+    """One batch's results, each request once."""
 
     api: BatchesApi
     batch: Batch
-    columns: dict[str, bytes] | None
+    inputs: Inputs | None = None
+    """What was sent; None where not known (batches that something else submitted)."""
+    strict: bool = False
+    """Whether a custom_id that was never sent proves that the batch is not ours."""
+    stop: threading.Event = field(default_factory=threading.Event)
+    """Ends the download early, for example because another one failed."""
     unknown_ids: int = 0
     """Lines for custom_ids that were never sent."""
     damaged: int = 0
     """Unreadable lines of the last download."""
-    _sent: dict[str, bytes] = field(default_factory=dict)
+    seen: bytearray = field(default_factory=bytearray)
+    """A mark for each row whose line has come."""
+    _rows: dict[str, int] = field(default_factory=dict)
     _left: int = 0
 
-    def lines(self) -> Iterator[tuple[ResultLine, bytes]]:
-        """Each result line, once, with the user's columns.
+    def lines(self) -> Iterator[list[Arrival]]:
+        """Each result line once, some at a time.
 
         :raises ResultsGoneError: when the results are archived or deleted
         :raises IncompleteResultsError: when the download keeps breaking off
+        :raises ForeignBatchError: for a line that was never asked for, if ``strict``
         """
-        if self.batch.archived_at is not None:
-            raise ResultsGoneError(_gone(self.batch, f"archived at {self.batch.archived_at}"))
-        self._sent = self.columns if self.columns is not None else {}
-        self._left = len(self._sent) if self.columns is not None else self.batch.request_counts.total
+        warn_before_the_end(self.batch)
+        if self.inputs is not None:
+            self._rows = self.inputs.rows
+            self._left = len(self._rows)
+            self.seen = bytearray(self._left)
+        else:
+            self._left = self.batch.request_counts.total
         fruitless, pause = 0, PAUSE_SECONDS
         while True:
             left_before, problem = self._left, None
             try:
                 yield from self._once()
-            except Exception as error:  # noqa: BLE001  # sorted in _problem, the rest is raised there
-                problem = self._problem(error)
-            if self._left == 0:
+            except Exception as error:  # noqa: BLE001  # sorted in passing_problem, the rest is raised there
+                problem = passing_problem(error)
+            if self._left <= 0:
                 return
             fruitless = 0 if self._left < left_before else fruitless + 1
             what = (
                 f"{self._left} of {self.batch.request_counts.total} results of {self.batch.id} did not come"
             )
-            if fruitless >= FRUITLESS:
+            if fruitless >= (FRUITLESS if problem else FRUITLESS_COMPLETE):
                 break
             log.warning("%s (%s); downloading again", what, problem or "the download ended early")
-            time.sleep(pause)
-            pause *= 2
+            self.stop.wait(pause)
+            pause = min(pause * 2, 60.0)
         if problem:
             raise IncompleteResultsError(
-                f"{what} in {FRUITLESS} more downloads: {problem}. A retry starts again."
+                f"{what} in {fruitless} more downloads: {problem}. A retry starts again."
             )
-        log.error("%s in %s more downloads; they are delivered as missing", what, FRUITLESS)
+        log.error("%s in %s more downloads; these requests are missing", what, fruitless)
 
-    def missing(self) -> Iterator[tuple[str, bytes]]:
-        """Requests without a line, with the user's columns; after :meth:`lines`."""
-        return ((custom_id, columns) for custom_id, columns in self._sent.items() if columns is not _SEEN)
+    def missing(self) -> Iterator[tuple[str, int]]:
+        """Requests without a line, and their rows; after :meth:`lines`."""
+        return iter(()) if self.inputs is None else self.inputs.unseen(self.seen)
 
     @property
     def missing_unnamed(self) -> int:
         """How many lines did not come where the custom_ids are not known."""
-        return self._left if self.columns is None else 0
+        return max(self._left, 0) if self.inputs is None else 0
 
-    def _once(self) -> Iterator[tuple[ResultLine, bytes]]:
-        sent, foreign = self._sent, self.columns is not None
+    def _once(self) -> Iterator[list[Arrival]]:
+        rows, seen, ours, stop = self._rows, self.seen, self.inputs is not None, self.stop
+        row_of = rows.get
         self.damaged = self.unknown_ids = 0
         with self.api.results(self.batch.id) as blocks:
-            for raw in split_lines(blocks):
-                line = read_line(raw)
-                if line is None:
-                    self.damaged += 1
-                    continue
-                columns = sent.get(line.custom_id)
-                if columns is _SEEN:
-                    continue
-                if columns is None:
-                    if foreign:
-                        self.unknown_ids += 1
+            for lines in split_lines(blocks):
+                if stop.is_set():
+                    raise StoppedError("Another part failed.")
+                arrivals: list[Arrival] = []
+                for raw in lines:
+                    try:
+                        line = decode_line(raw)
+                    except msgspec.DecodeError:
+                        mended = read_line(raw)
+                        if mended is None:
+                            self.damaged += 1
+                            continue
+                        line = mended
+                    row = row_of(line.custom_id)
+                    if row is None:
+                        if ours:
+                            self._unknown(line.custom_id)
+                            continue
+                        row = rows[line.custom_id] = len(rows)
+                        seen.append(0)
+                    if seen[row]:
                         continue
-                    columns = b""
-                sent[line.custom_id] = _SEEN
-                self._left -= 1
-                yield line, columns
+                    seen[row] = 1
+                    arrivals.append((raw, line, row))
+                self._left -= len(arrivals)
+                yield arrivals
 
-    def _problem(self, error: Exception) -> str:
-        """A passing trouble in words; anything else is raised."""
-        import anthropic
-        import httpx2
-
-        if isinstance(error, (httpx2.TransportError, httpx2.StreamError, anthropic.APIConnectionError)):
-            return f"{type(error).__name__}: {error}"
-        # A 404 on a batch that has ended comes and goes for minutes.
-        passing = (404, 408, 409, 429)
-        if isinstance(error, anthropic.APIStatusError) and (
-            error.status_code in passing or error.status_code >= 500
-        ):
-            return f"HTTP {error.status_code}: {error.message}"
-        raise error
+    def _unknown(self, custom_id: str) -> None:
+        self.unknown_ids += 1
+        if self.strict:
+            raise ForeignBatchError(f"{self.batch.id} holds {custom_id!r}, which was never sent.")
 
 
-def _gone(batch: Batch, why: str) -> str:
-    return (
-        f"The results of {batch.id} are gone ({why}). The API keeps them for 29 days after the batch was "
-        f"created ({batch.created_at}); nothing can bring them back but submitting again."
-    )
+def look_up(api: BatchesApi, batch_id: str) -> Batch:
+    """A batch that is known to exist, however long a passing trouble hides it (some minutes at most).
+
+    :raises ResultsGoneError: when the API keeps answering that there is none
+    """
+    import anthropic
+
+    pause = PAUSE_SECONDS
+    for attempt in range(1, 7):
+        try:
+            return api.retrieve(batch_id)
+        except Exception as error:
+            problem = passing_problem(error)
+            if attempt == 6:
+                if isinstance(error, anthropic.NotFoundError):
+                    raise ResultsGoneError(
+                        f"The API does not know {batch_id} any more: it was deleted, or the connection "
+                        f"{api.conn_id!r} now belongs to another workspace. Its answers cannot be fetched."
+                    ) from error
+                raise
+            log.warning("Could not look at %s: %s", batch_id, problem)
+            time.sleep(pause)
+            pause *= 2
+    raise AssertionError
+
+
+def passing_problem(error: Exception) -> str:
+    """A passing trouble in words; anything else is raised."""
+    import anthropic
+    import httpx2
+
+    if isinstance(error, (httpx2.TransportError, httpx2.StreamError, anthropic.APIConnectionError)):
+        return f"{type(error).__name__}: {error}"
+    # A 404 on a batch that has ended comes and goes for minutes.
+    passing = (404, 408, 409, 429)
+    if isinstance(error, anthropic.APIStatusError) and (
+        error.status_code in passing or error.status_code >= 500
+    ):
+        return f"HTTP {error.status_code}: {error.message}"
+    raise error
+
+
+def warn_before_the_end(batch: Batch) -> None:
+    """Say when results will soon be gone.
+
+    :raises ResultsGoneError: when they are
+    """
+    ends = batch.created_at + KEPT
+    if batch.archived_at is not None:
+        raise ResultsGoneError(
+            f"The results of {batch.id} are gone (archived at {batch.archived_at}). The API keeps them for "
+            f"29 days after the batch was created ({batch.created_at}); nothing can bring them back but "
+            "submitting again."
+        )
+    left = ends - datetime.datetime.now(datetime.UTC)
+    if left < WARNED:
+        log.warning(
+            "The results of %s are kept until %s only (29 days after its creation): %.0f hours are left",
+            batch.id,
+            ends,
+            max(left.total_seconds(), 0) / 3600,
+        )

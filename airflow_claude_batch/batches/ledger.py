@@ -14,22 +14,21 @@ import msgspec
 
 from airflow_claude_batch.batches.errors import LedgerError
 from airflow_claude_batch.batches.storage import Folder
+from airflow_claude_batch.batches.tally import Tally
 
 LEDGER = "ledger.json"
 VERSION = 1
 
 
-class Delivery(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What the results of one part came to, once they lie at ``output``."""
+class DeliveryNote(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What the results of one part came to, once they are delivered."""
 
-    output: str
-    """Where the records were written."""
-    counts: dict[str, int] = {}
-    """Requests by outcome."""
-    errors: dict[str, int] = {}
-    """Requests by error type."""
-    usage: dict[str, int] = {}
-    """Tokens by kind."""
+    key: str
+    """Names where the records were written, and how; see ``Delivery.key``."""
+    tally: Tally
+    created_at: datetime.datetime | None = None
+    """When the batch was created."""
+    ended_at: datetime.datetime | None = None
 
 
 class Part(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -60,7 +59,13 @@ class Part(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Too large for the API: replaced by two later parts of half the size."""
     rejected: bool = False
     """Holds records that are not sent; ``inputs`` says why. They are delivered as errored."""
-    delivery: Delivery | None = None
+    moved: int = 0
+    """Requests left to later rounds, listed in ``moved-*.jsonl``."""
+    moved_to: int = 0
+    """The highest round that they go to."""
+    given_up: str = ""
+    """Why the part, of a later round, was not sent; its requests are delivered as they failed before."""
+    delivery: DeliveryNote | None = None
 
 
 class Ledger(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -87,6 +92,14 @@ class Ledger(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Whether the first request was sent by itself and found valid."""
     betas: list[str] = []
     parts: list[Part] = []
+    output_schema: dict[str, Any] | None = None
+    """JSON Schema that answers are to keep to, as the user wrote it."""
+    estimate: dict[str, Any] = {}
+    """What the job was estimated to cost before it was sent."""
+    delivery_life: int = 0
+    """First try number of the life of the results task that delivers this job."""
+    granted_rounds: int = 0
+    """Rounds that do not count against ``resubmit_rounds``: those before a clear."""
     superseded_by: str = ""
     """URL of the job that replaced this one."""
 

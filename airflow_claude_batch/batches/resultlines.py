@@ -11,43 +11,56 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
+NOTHING = msgspec.Raw(b"")
 
-class Result(msgspec.Struct):
-    """What became of one request; message and error are kept as JSON."""
+
+class Block(msgspec.Struct, gc=False):
+    """A content block; only text blocks are looked into."""
+
+    type: str = ""
+    text: msgspec.Raw = NOTHING
+    """As JSON: it goes into the record as it is, so it is neither decoded nor encoded."""
+
+
+class Message(msgspec.Struct, gc=False):
+    """An answer, as far as records need it; usage is kept as JSON."""
+
+    content: list[Block]
+    stop_reason: str | None = None
+    model: str | None = None
+    usage: msgspec.Raw = NOTHING
+
+
+class Result(msgspec.Struct, gc=False):
+    """What became of one request; the error is kept as JSON."""
 
     type: str
-    message: msgspec.Raw = msgspec.Raw(b"")
-    error: msgspec.Raw = msgspec.Raw(b"")
+    message: Message | None = None
+    """The answer of a succeeded request; None where its shape is not known to this release."""
+    error: msgspec.Raw = NOTHING
 
 
-class ResultLine(msgspec.Struct):
+class ResultLine(msgspec.Struct, gc=False):
     """One line of the results file."""
 
     custom_id: str
     result: Result
 
 
-class Block(msgspec.Struct):
-    """A content block; only text blocks are looked into."""
-
-    type: str = ""
-    text: str = ""
-
-
-class CacheCreation(msgspec.Struct):
+class CacheCreation(msgspec.Struct, gc=False):
     """Tokens written to the prompt cache, by lifetime of the entry."""
 
     ephemeral_5m_input_tokens: int | None = 0
     ephemeral_1h_input_tokens: int | None = 0
 
 
-class ServerToolUse(msgspec.Struct):
+class ServerToolUse(msgspec.Struct, gc=False):
     """Calls of tools that the API runs itself."""
 
     web_search_requests: int | None = 0
 
 
-class Usage(msgspec.Struct):
+class Usage(msgspec.Struct, gc=False):
     """Tokens of one answer."""
 
     input_tokens: int | None = 0
@@ -57,15 +70,6 @@ class Usage(msgspec.Struct):
     cache_creation: CacheCreation | None = None
     server_tool_use: ServerToolUse | None = None
     inference_geo: str | None = None
-
-
-class Message(msgspec.Struct):
-    """An answer, as far as records need it; usage is kept as JSON too."""
-
-    content: list[Block] = []
-    stop_reason: str | None = None
-    model: str | None = None
-    usage: msgspec.Raw = msgspec.Raw(b"")
 
 
 class _Error(msgspec.Struct):
@@ -80,44 +84,124 @@ class ErrorEnvelope(msgspec.Struct):
     request_id: str | None = None
 
 
+class _WholeResult(msgspec.Struct):
+    custom_id: str
+    result: msgspec.Raw = NOTHING
+
+
+class _WholeMessage(msgspec.Struct):
+    message: msgspec.Raw = NOTHING
+
+
+class _ResultType(msgspec.Struct):
+    type: str = "unknown"
+
+
 decode_line = msgspec.json.Decoder(ResultLine).decode
-decode_message = msgspec.json.Decoder(Message).decode
 decode_usage = msgspec.json.Decoder(Usage).decode
 decode_error = msgspec.json.Decoder(ErrorEnvelope).decode
+_decode_whole = msgspec.json.Decoder(_WholeResult).decode
+_decode_type = msgspec.json.Decoder(_ResultType).decode
+_decode_message = msgspec.json.Decoder(_WholeMessage).decode
 
 
-def split_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Lines of a download, blank ones left out; a last line without an end is given as it is."""
+def split_lines(blocks: Iterable[bytes], size: int = 1 << 18) -> Iterator[list[bytes]]:
+    """Lines of a download, by the list; a last line without an end is given as it is.
+
+    Blank lines are left out. Lines are valid UTF-8: their texts are carried through unread, so what is
+    not is replaced here (such an answer is paid for, too).
+
+    :param size: bytes that are gathered before they are split
+    """
     rest: list[bytes] = []
-    for block in blocks:
-        if b"\n" not in block:
+    held, split_at = 0, size
+    broken: Exception | None = None
+    try:
+        for block in blocks:
             rest.append(block)
-            continue
-        lines = block.split(b"\n")
-        rest.append(lines[0])
-        yield from filter(None, (b"".join(rest), *lines[1:-1]))
-        rest = [lines[-1]]
-    if last := b"".join(rest):
-        yield last
+            held += len(block)
+            if held < split_at:
+                continue
+            joined = _valid(b"".join(rest))
+            end = joined.rfind(b"\n") + 1
+            rest, held = [joined[end:]], len(joined) - end
+            # A line longer than that is joined a few times, not once for each block.
+            split_at = max(size, 2 * held)
+            if end:
+                yield [line for line in joined[:end].split(b"\n") if line]
+    except Exception as error:  # noqa: BLE001  # raised below; what came before it counts
+        broken = error
+    yield [line for line in _valid(b"".join(rest)).split(b"\n") if line]
+    if broken is not None:
+        raise broken
+
+
+def _valid(data: bytes) -> bytes:
+    """The same bytes as long as they are valid UTF-8, up to their last end of line."""
+    if data.isascii():
+        return data
+    end = data.rfind(b"\n") + 1 or len(data)
+    try:
+        str(memoryview(data)[:end], "utf-8")
+    except UnicodeDecodeError:
+        return data[:end].decode("utf-8", errors="replace").encode() + data[end:]
+    return data
 
 
 def read_line(line: bytes) -> ResultLine | None:
     """A decoded line; None for one that is cut off or damaged beyond reading.
 
-    A line with invalid UTF-8 is read with replacement characters: its answer is paid for.
+    One of an unknown shape is read as far as its custom_id and its type.
     """
     try:
         return decode_line(line)
+    except msgspec.ValidationError:
+        return _read_unknown(line)
     except msgspec.DecodeError:
-        pass
+        return None
+
+
+def _read_unknown(line: bytes) -> ResultLine | None:
     try:
-        return decode_line(line.decode("utf-8", errors="replace").encode())
+        whole = _decode_whole(line)
+    except msgspec.DecodeError:
+        return None
+    try:
+        kind = _decode_type(whole.result).type
+    except msgspec.DecodeError:
+        kind = "unknown"
+    return ResultLine(custom_id=whole.custom_id, result=Result(type=kind))
+
+
+def whole_result(line: bytes) -> msgspec.Raw:
+    """The ``result`` of a readable line, as the API sent it."""
+    return _decode_whole(line).result or msgspec.Raw(b"null")
+
+
+def whole_message(line: bytes) -> msgspec.Raw:
+    """The ``message`` of a readable succeeded line, as the API sent it."""
+    return _decode_message(whole_result(line)).message
+
+
+def read_error(error: msgspec.Raw) -> ErrorEnvelope:
+    """The error of an errored line; an empty one where its shape is not known."""
+    try:
+        return decode_error(error)
+    except msgspec.DecodeError:
+        return ErrorEnvelope()
+
+
+def read_usage(usage: msgspec.Raw) -> Usage | None:
+    """The usage of an answer; None where there is none that can be read."""
+    try:
+        return decode_usage(usage)
     except msgspec.DecodeError:
         return None
 
 
 def read_custom_ids(blocks: Iterable[bytes]) -> Iterator[str]:
     """The custom_ids of a results file."""
-    for line in split_lines(blocks):
-        if (row := read_line(line)) is not None:
-            yield row.custom_id
+    for lines in split_lines(blocks):
+        for line in lines:
+            if (row := read_line(line)) is not None:
+                yield row.custom_id

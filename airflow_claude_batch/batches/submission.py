@@ -20,6 +20,7 @@ from airflow_claude_batch.batches import ledger as ledgers
 from airflow_claude_batch.batches import reconcile
 from airflow_claude_batch.batches.api import Batch, BatchesApi
 from airflow_claude_batch.batches.errors import (
+    AccessError,
     AmbiguousSubmissionError,
     LostOwnershipError,
     RejectedError,
@@ -86,7 +87,7 @@ class Submission:
         """
         slept = 0.0
         while True:
-            waiting = [part for part in self.job.ledger.live_parts if not part.batch_id]
+            waiting = [part for part in self.job.ledger.live_parts if not part.batch_id and not part.given_up]
             if not waiting:
                 return None
             first = self.job.ledger.parts[0]
@@ -182,10 +183,25 @@ class Submission:
             self._split(part, failure, error)
             return None
         if failure.kind is Kind.FINAL:
+            if self._give_up(part, failure):
+                return None
             raise failure.error(self._explain(failure.reason)) from error
         log.info("Not created: %s", failure.reason)
         seconds = failure.wait_seconds * random.uniform(1, 1.2)
         return Later(at=_now() + datetime.timedelta(seconds=seconds), reason=failure.reason)
+
+    def _give_up(self, part: Part, failure: Failure) -> bool:
+        """Leave a part of a later round unsent; its requests are delivered with the failure they had before.
+
+        Only while the job is being delivered: a delivery must be complete, even if the credit is used up.
+        """
+        ledger = self.job.ledger
+        if not part.round or ledger.delivery_life < ledger.life or failure.error is AccessError:
+            return False
+        log.error("Round %s cannot be sent: %s", part.round, failure.reason)
+        with self.job.change():
+            part.given_up = failure.reason
+        return True
 
     def _settle(self, part: Part, now: datetime.datetime | None = None) -> Later | None:
         """Find out what became of an intent without a batch id.

@@ -8,40 +8,74 @@ the job only, so delivering again overwrites.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import Any, Protocol
+import gzip
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import IO, Any, Literal, Protocol
 
 import msgspec
 
-from airflow_claude_batch.batches.errors import ResultsTooLargeError
-from airflow_claude_batch.batches.records import ErroredRecord, SucceededRecord
+from airflow_claude_batch.batches.errors import ConfigurationError, ResultsTooLargeError
 from airflow_claude_batch.batches.storage import BLOCK, Folder
 
 SUMMARY = "summary.json"
 SETS = ("succeeded", "errored")
+GZIP_LEVEL = 3
+
+Compression = Literal["gzip", "zstd"] | None
 
 
-class PartWriter(Protocol):
+class RecordFile(Protocol):
+    """Takes the records of one set of one part."""
+
+    def add(self, records: Sequence[msgspec.Struct]) -> None:
+        """Add records."""
+
+    def add_lines(self, lines: Sequence[bytes]) -> None:
+        """Add result lines as the API sent them."""
+
+    def close(self) -> None:
+        """Write what is held back. Not called when an exception ends the part."""
+
+
+class Format(Protocol):
+    """How a set of records becomes a file."""
+
+    suffix: str
+    """Of file names, for example ``jsonl.gz``."""
+    raw: bool
+    """Whether it takes the API's own lines instead of records."""
+
+    def open(self, file: IO[bytes], set_: str) -> RecordFile:
+        """Begin a file of one of the two sets."""
+
+
+@dataclass(frozen=True)
+class PartWriter:
     """Takes the records of one part."""
 
-    def succeeded(self, record: SucceededRecord) -> None:
-        """Add an answered request."""
-
-    def errored(self, record: ErroredRecord) -> None:
-        """Add a request without a usable answer."""
+    succeeded: RecordFile
+    errored: RecordFile
+    raw: bool = False
+    """Whether lines are wanted instead of records."""
 
 
 class Output(Protocol):
     """Takes the records of a job."""
 
     name: str
-    """Where the records go, in words that tell two places apart."""
+    """Where the records go and in which form, in words that tell two places apart."""
+    durable: bool
+    """Whether a delivered part outlives this process."""
 
     def part(self, number: int) -> contextlib.AbstractContextManager[PartWriter]:
         """A writer for one part; its records count when the block ends well."""
 
+    def has(self, number: int) -> bool:
+        """Whether a part that was delivered once is still there."""
+
     def begin(self) -> None:
-        """Before the first part of a delivery."""
+        """Before a part of a delivery."""
 
     def paths(self) -> dict[str, str | None]:
         """URLs for the summary: succeeded_path, errored_path, summary_path."""
@@ -50,26 +84,77 @@ class Output(Protocol):
         """After the last part; returns the value for XCom."""
 
 
-class JsonlDirectory:
-    """Records as JSON lines on object storage."""
+def open_directory(
+    folder: Folder,
+    *,
+    format: Literal["jsonl", "parquet", "raw"] = "jsonl",
+    compression: Compression = None,
+    output_schema: dict[str, Any] | None = None,
+    include_message: bool = False,
+) -> Directory:
+    """A directory of records.
 
-    def __init__(self, folder: Folder) -> None:
+    :param format: ``jsonl``, ``parquet`` (needs the extra ``parquet``), or ``raw``: the API's own
+        result lines, unchanged, as JSONL
+    :param compression: of JSONL files, or inside Parquet files (there ``None`` means snappy);
+        ``zstd`` needs the extra ``parquet``
+    :param output_schema: JSON Schema of the answers, for typed Parquet columns
+    :raises ConfigurationError: for a format or compression that there is not
+    """
+    if format not in ("jsonl", "parquet", "raw") or compression not in (None, "gzip", "zstd"):
+        raise ConfigurationError(
+            f"output_format={format!r} with compression={compression!r}: output_format is 'jsonl', 'parquet' "
+            "or 'raw', compression None, 'gzip' or 'zstd'."
+        )
+    if format == "parquet" or compression == "zstd":
+        _need_pyarrow(format, compression)
+    if format == "parquet":
+        from airflow_claude_batch.batches.parquet import Parquet
+
+        return Directory(folder, Parquet(compression, output_schema, include_message))
+    return Directory(folder, Jsonl(compression, raw=format == "raw"))
+
+
+def _need_pyarrow(format: str, compression: str | None) -> None:
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError as error:
+        wanted = "output_format='parquet'" if format == "parquet" else f"compression={compression!r}"
+        raise ConfigurationError(
+            f"{wanted} needs pyarrow: pip install 'airflow-claude-batch[parquet]'"
+        ) from error
+
+
+class Directory:
+    """Records as files on object storage."""
+
+    durable = True
+
+    def __init__(self, folder: Folder, format: Format) -> None:
         self.folder = folder
-        self.name = folder.url
+        self._format = format
+        self.name = f"{folder.url} {'raw ' if format.raw else ''}{format.suffix}"
 
     def begin(self) -> None:
         """A directory with a summary is complete; from now on this one is not."""
         self.folder.remove_file(SUMMARY)
 
+    def has(self, number: int) -> bool:
+        """Whether both files of a part are there."""
+        return all(self.folder.exists(f"{set_}/{self._file_name(number)}") for set_ in SETS)
+
     @contextlib.contextmanager
     def part(self, number: int) -> Iterator[PartWriter]:
         """Both files of a part appear under their names only when they are whole."""
-        name = f"part-{number:05d}.jsonl"
+        name = self._file_name(number)
         with contextlib.ExitStack() as stack:
-            files = [stack.enter_context(self.folder.replace(f"{set_}/{name}")) for set_ in SETS]
-            writer = _JsonlPart(*map(_Lines, files))
-            yield writer
-            writer.flush()
+            files = [
+                self._format.open(stack.enter_context(self.folder.replace(f"{set_}/{name}")), set_)
+                for set_ in SETS
+            ]
+            yield PartWriter(files[0], files[1], raw=self._format.raw)
+            for file in files:
+                file.close()
 
     def paths(self) -> dict[str, str | None]:
         """Where the files are."""
@@ -81,8 +166,8 @@ class JsonlDirectory:
         }
 
     def finish(self, summary: dict[str, Any], parts: list[int]) -> dict[str, Any]:
-        """Remove part files of an earlier, larger delivery, then write the summary."""
-        wanted = {f"part-{number:05d}.jsonl" for number in parts}
+        """Remove files of an earlier or interrupted delivery, then write the summary."""
+        wanted = {self._file_name(number) for number in parts}
         for set_ in SETS:
             folder = self.folder.child(set_)
             for name in folder.names():
@@ -91,20 +176,31 @@ class JsonlDirectory:
         self.folder.write(SUMMARY, msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n")
         return summary
 
+    def _file_name(self, number: int) -> str:
+        return f"part-{number:05d}.{self._format.suffix}"
 
-class _JsonlPart:
-    def __init__(self, succeeded: _Lines, errored: _Lines) -> None:
-        self._succeeded, self._errored = succeeded, errored
 
-    def succeeded(self, record: SucceededRecord) -> None:
-        self._succeeded.add(record)
+class Jsonl:
+    """Records as JSON lines, compressed or not; or the API's own lines.
 
-    def errored(self, record: ErroredRecord) -> None:
-        self._errored.add(record)
+    :param raw: whether the API's own lines are written
+    """
 
-    def flush(self) -> None:
-        self._succeeded.flush()
-        self._errored.flush()
+    def __init__(self, compression: Compression = None, *, raw: bool = False) -> None:
+        self._compression = compression
+        self.raw = raw
+        self.suffix = {None: "jsonl", "gzip": "jsonl.gz", "zstd": "jsonl.zst"}[compression]
+
+    def open(self, file: IO[bytes], set_: str) -> RecordFile:
+        """Begin a file."""
+        if self._compression == "gzip":
+            # Without a time stamp the same records make the same bytes.
+            return _Lines(gzip.GzipFile("", "wb", GZIP_LEVEL, file, mtime=0))
+        if self._compression == "zstd":
+            import pyarrow
+
+            return _Lines(pyarrow.CompressedOutputStream(_KeptOpen(file), "zstd"))
+        return _Lines(_KeptOpen(file))
 
 
 class _Lines:
@@ -112,19 +208,42 @@ class _Lines:
 
     def __init__(self, file: Any) -> None:
         self._file = file
-        self._buffer = bytearray()
-        self._encode_into = msgspec.json.Encoder().encode_into
+        self._blocks: list[bytes] = []
+        self._size = 0
+        self._encode_lines = msgspec.json.Encoder().encode_lines
 
-    def add(self, record: msgspec.Struct) -> None:
-        buffer = self._buffer
-        self._encode_into(record, buffer, -1)
-        buffer += b"\n"
-        if len(buffer) >= BLOCK:
-            self.flush()
+    def add(self, records: Sequence[msgspec.Struct]) -> None:
+        self._hold(self._encode_lines(records))
 
-    def flush(self) -> None:
-        self._file.write(self._buffer)
-        self._buffer = bytearray()
+    def add_lines(self, lines: Sequence[bytes]) -> None:
+        self._hold(b"\n".join([*lines, b""]))
+
+    def _hold(self, block: bytes) -> None:
+        self._blocks.append(block)
+        self._size += len(block)
+        if self._size >= BLOCK:
+            self._flush()
+
+    def close(self) -> None:
+        self._flush()
+        self._file.close()
+
+    def _flush(self) -> None:
+        self._file.write(b"".join(self._blocks))
+        self._blocks, self._size = [], 0
+
+
+class _KeptOpen:
+    """A file whose owner closes it, not the compressor on top."""
+
+    closed = False
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.write = file.write
+        self.flush = file.flush
+
+    def close(self) -> None:
+        """The owner does."""
 
 
 class Inline:
@@ -134,39 +253,40 @@ class Inline:
     """
 
     name = "xcom"
+    durable = False
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._size = 0
-        self._records: dict[str, list[Any]] = {set_: [] for set_ in SETS}
+        self._parts: dict[int, tuple[_InlineRecords, _InlineRecords]] = {}
 
     def begin(self) -> None:
         """Nothing to prepare."""
 
+    def has(self, number: int) -> bool:
+        """Whether the part was delivered to this object."""
+        return number in self._parts
+
     @contextlib.contextmanager
     def part(self, number: int) -> Iterator[PartWriter]:
-        """All parts go into the same lists."""
-        yield self
+        """Lists for one part."""
+        files = _InlineRecords(self), _InlineRecords(self)
+        yield PartWriter(*files)
+        self._parts[number] = files
 
-    def succeeded(self, record: SucceededRecord) -> None:
-        """Add an answered request."""
-        self._add("succeeded", record)
+    def check_size(self, more: int) -> None:
+        """Refuse what does not fit.
 
-    def errored(self, record: ErroredRecord) -> None:
-        """Add a request without a usable answer."""
-        self._add("errored", record)
-
-    def _add(self, set_: str, record: msgspec.Struct) -> None:
-        encoded = msgspec.json.encode(record)
-        self._size += len(encoded)
-        if self._size > self._max_bytes:
+        :param more: bytes in files that are not complete yet
+        :raises ResultsTooLargeError: when the limit is passed
+        """
+        size = more + sum(file.size for files in self._parts.values() for file in files)
+        if size > self._max_bytes:
             raise ResultsTooLargeError(
                 f"The records take up more than {self._max_bytes} bytes, the most that goes into XCom "
                 "([claude_batch] max_inline_bytes). Set output_path to a directory on object storage, for "
                 "example output_path='s3://bucket/results/{{ run_id }}', and clear the task: the answers are "
                 "not lost."
             )
-        self._records[set_].append(msgspec.json.decode(encoded))
 
     def paths(self) -> dict[str, str | None]:
         """There are no files."""
@@ -174,4 +294,26 @@ class Inline:
 
     def finish(self, summary: dict[str, Any], parts: list[int]) -> dict[str, Any]:
         """The summary with the records in it."""
-        return {**summary, **self._records}
+        records = {
+            set_: [record for number in parts for record in self._parts[number][position].records]
+            for position, set_ in enumerate(SETS)
+        }
+        return {**summary, **records}
+
+
+class _InlineRecords:
+    def __init__(self, owner: Inline) -> None:
+        self._owner = owner
+        self.size = 0
+        self.records: list[Any] = []
+
+    def add(self, records: Sequence[msgspec.Struct]) -> None:
+        self.add_lines([msgspec.json.encode(record) for record in records])
+
+    def add_lines(self, lines: Sequence[bytes]) -> None:
+        self.size += sum(map(len, lines))
+        self._owner.check_size(self.size)
+        self.records += map(msgspec.json.decode, lines)
+
+    def close(self) -> None:
+        """Nothing is held back."""
