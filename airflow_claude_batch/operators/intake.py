@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,13 @@ from airflow_claude_batch.operators.source import read_records
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_claude_batch.batches.jobs import Input
+    from airflow_claude_batch.batches.api import BatchesApi
+    from airflow_claude_batch.batches.estimate import Estimate
+    from airflow_claude_batch.batches.jobs import Input, Job
     from airflow_claude_batch.hooks.claude_batch import ClaudeBatchHook
     from airflow_claude_batch.operators.submit import ClaudeBatchSubmitOperator
+
+log = logging.getLogger(__name__)
 
 
 def build_input(operator: ClaudeBatchSubmitOperator, context: Context, hook: ClaudeBatchHook) -> Input:
@@ -36,6 +41,7 @@ def build_input(operator: ClaudeBatchSubmitOperator, context: Context, hook: Cla
         records=partial(read_records, operator.requests, context),
         defaults={
             **(operator.message_params or {}),
+            "output_config": _output_config(operator),
             "model": operator.model or hook.connection_model,
             "max_tokens": operator.max_tokens,
             "system": operator.system,
@@ -66,3 +72,52 @@ def _complete(source: Input, *, cache: str | None, models: Any) -> Input:
     if model is not None and model.has_small_context and source.recipe.documents is not None:
         source.recipe.documents.most_pages = MOST_PAGES_SMALL_CONTEXT
     return replace(source, defaults=defaults)
+
+
+def _output_config(operator: ClaudeBatchSubmitOperator) -> dict[str, Any] | None:
+    """The parameter of that name, with the output schema in it where there is one."""
+    given = dict((operator.message_params or {}).get("output_config") or {})
+    if operator.output_schema is not None:
+        from airflow_claude_batch.batches.output_schema import OutputSchema
+
+        given |= OutputSchema.of(operator.output_schema).output_config()
+    return given or None
+
+
+def prepare_for_results(
+    operator: ClaudeBatchSubmitOperator, context: Context, job: Job, api: BatchesApi
+) -> None:
+    """Record what the results step needs to know, and say what the job will cost.
+
+    The tokens of a sample are counted by the API where a limit depends on them.
+
+    :raises BudgetExceededError: when the job is estimated to cost more than ``max_cost_usd``
+    """
+    ledger = job.ledger
+    if not any(part.batch_id or part.intent_at for part in ledger.parts):
+        result = _estimate(operator, job, api)
+        log.info("Estimated cost: %s", result)
+        schema = None
+        if operator.output_schema is not None:
+            from airflow_claude_batch.batches.output_schema import OutputSchema
+
+            schema = OutputSchema.of(operator.output_schema).json_schema
+        with job.change():
+            ledger.estimate, ledger.output_schema = result.as_dict(), schema
+        context["ti"].xcom_push(key="estimate", value={"job": ledger.job, **ledger.estimate})
+        if operator.max_cost_usd is not None:
+            result.check(operator.max_cost_usd)
+    elif ledger.estimate:
+        context["ti"].xcom_push(key="estimate", value={"job": ledger.job, **ledger.estimate})
+
+
+def _estimate(operator: ClaudeBatchSubmitOperator, job: Job, api: BatchesApi) -> Estimate:
+    import datetime
+
+    from airflow_claude_batch.batches.cost import PriceBook
+    from airflow_claude_batch.batches.estimate import estimate
+    from airflow_claude_batch.settings import price_factor
+
+    prices = PriceBook(datetime.datetime.now(datetime.UTC), price_factor())
+    counting = api if operator.max_cost_usd is not None else None
+    return estimate(job, prices, api=counting, expected_output=operator.expected_output_tokens)

@@ -10,8 +10,8 @@ from airflow.sdk import BaseOperator
 
 from airflow_claude_batch.announcement import announce
 from airflow_claude_batch.handles import Handle
-from airflow_claude_batch.operators.intake import build_input
 from airflow_claude_batch.links.claude_batch import ClaudeConsoleLink
+from airflow_claude_batch.operators.intake import build_input, prepare_for_results
 from airflow_claude_batch.operators.source import HiddenRequests
 
 if TYPE_CHECKING:
@@ -59,6 +59,11 @@ class ClaudeBatchSubmitOperator(BaseOperator):
     :param max_requests_in_queue: submit only while fewer requests of the workspace are in processing
     :param force_new: after a clear, submit anew even the same requests (they are paid again); the
         DAG-run conf key ``claude_batch_force_new`` does the same
+    :param output_schema: pydantic model or JSON Schema of the answers: the API is asked for that shape, and
+        the results task checks it, bounds included
+    :param expected_output_tokens: how long answers will be on average, for the estimate; None for
+        ``max_tokens``
+    :param max_cost_usd: send nothing when the job is estimated to cost more, US dollars
     :param cancel_on_kill: cancel what this attempt has submitted when the task is killed
     :returns: ``{"job", "batch_ids", "request_count"}``
     """
@@ -90,6 +95,9 @@ class ClaudeBatchSubmitOperator(BaseOperator):
         on_ambiguous: Literal["wait", "fail"] = "wait",
         max_requests_in_queue: int | None = None,
         force_new: bool = False,
+        output_schema: Any = None,
+        expected_output_tokens: int | None = None,
+        max_cost_usd: float | None = None,
         cancel_on_kill: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -114,6 +122,9 @@ class ClaudeBatchSubmitOperator(BaseOperator):
         self.on_ambiguous = on_ambiguous
         self.max_requests_in_queue = max_requests_in_queue
         self.force_new = force_new
+        self.output_schema = output_schema
+        self.expected_output_tokens = expected_output_tokens
+        self.max_cost_usd = max_cost_usd
         self.cancel_on_kill = cancel_on_kill
         self._submission: Submission | None = None
 
@@ -171,10 +182,10 @@ class ClaudeBatchSubmitOperator(BaseOperator):
             conn_id=self.conn_id,
             force_new=force_new,
         ) as (job, replaced):
-            return self._run(job, replaced, hook, announced)
+            return self._run(context, job, replaced, hook, announced)
 
     def _run(
-        self, job: Job, replaced: Job | None, hook: Any, announced: Callable[..., None]
+        self, context: Context, job: Job, replaced: Job | None, hook: Any, announced: Callable[..., None]
     ) -> dict[str, Any]:
         from airflow_claude_batch.batches.preflight import probe
         from airflow_claude_batch.batches.submission import Policy, Submission, retire
@@ -187,6 +198,7 @@ class ClaudeBatchSubmitOperator(BaseOperator):
             max_requests_in_queue=self.max_requests_in_queue,
             grace_seconds=reconcile_grace_seconds(),
         )
+        prepare_for_results(self, context, job, api)
         if replaced is not None:
             retire(replaced, job.folder.url, api, cancel=self.on_changed_requests == "cancel")
         if self.probe:
