@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_claude_batch.batches import download
+from airflow_claude_batch.batches.api import BatchesApi
+from airflow_claude_batch.batches.download import Download
+from airflow_claude_batch.batches.errors import IncompleteResultsError, ResultsGoneError
+from airflow_claude_batch.batches.inputs import Inputs
+from airflow_claude_batch.batches.resultlines import split_lines
+from airflow_claude_batch.batches.storage import Folder
+from airflow_claude_batch.emulator.testing import RESULTS, RETRIEVE, Emulator
+from tests.batches.conftest import records
+from tests.batches.delivering import contents, deliver, delivery_to, read_both, submit_all
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "PAUSE_SECONDS", 0.01)
+
+
+@pytest.fixture
+def undisturbed(root: Folder, api: BatchesApi, emulator: Emulator, tmp_path: Path) -> tuple[str, Path]:
+    """A delivered job of 1,000 requests: what a disturbed delivery must come to as well."""
+    url = submit_all(root, api, records(1000))
+    deliver(root, url, delivery_to(tmp_path / "undisturbed", api), emulator)
+    return url, tmp_path / "undisturbed"
+
+
+@pytest.mark.parametrize("mid_line", [True, False])
+@pytest.mark.parametrize("clean_end", [True, False])
+def test_a_download_cut_at_half_three_times_gives_the_same_bytes(
+    root: Folder,
+    api: BatchesApi,
+    emulator: Emulator,
+    undisturbed: tuple[str, Path],
+    tmp_path: Path,
+    mid_line: bool,
+    clean_end: bool,
+) -> None:
+    url, expected = undisturbed
+    times = 2 if clean_end else 3
+    emulator.fault("cut_results", times=times, fraction=0.5, mid_line=mid_line, clean_end=clean_end)
+    summary = deliver(root, url, delivery_to(tmp_path / "again", api), emulator)
+    assert summary["counts"]["succeeded"] == 1000
+    assert contents(tmp_path / "again") == contents(expected)
+
+
+def test_lines_that_come_twice_are_delivered_once(
+    root: Folder, api: BatchesApi, emulator: Emulator, undisturbed: tuple[str, Path], tmp_path: Path
+) -> None:
+    url, expected = undisturbed
+    emulator.fault("duplicate_lines", times=None, count=200)
+    deliver(root, url, delivery_to(tmp_path / "again", api), emulator)
+    assert contents(tmp_path / "again") == contents(expected)
+
+
+def test_a_download_that_never_gets_further_fails_and_says_so(
+    root: Folder, api: BatchesApi, emulator: Emulator, tmp_path: Path
+) -> None:
+    url = submit_all(root, api, records(100))
+    emulator.fault("cut_results", times=None, fraction=0.5)
+    with pytest.raises(IncompleteResultsError, match="50 of 100 results"):
+        deliver(root, url, delivery_to(tmp_path / "out", api), emulator)
+    assert contents(tmp_path / "out") == {}
+
+    emulator.clear_faults()
+    assert deliver(root, url, delivery_to(tmp_path / "out", api), emulator)["counts"]["succeeded"] == 100
+
+
+def test_a_404_on_results_that_exist_passes(
+    root: Folder, api: BatchesApi, emulator: Emulator, tmp_path: Path
+) -> None:
+    url = submit_all(root, api, records(5))
+    emulator.end(emulator.batches()[0]["id"])
+    emulator.fault("status", path=RETRIEVE, method="GET", times=2, status=404, type="not_found_error")
+    emulator.fault("status", path=RESULTS, times=2, status=404, type="not_found_error")
+    assert deliver(root, url, delivery_to(tmp_path / "out", api), emulator)["counts"]["succeeded"] == 5
+
+
+def test_one_missing_request_of_many_is_found_and_asked_for_again(
+    root: Folder, api: BatchesApi, emulator: Emulator, tmp_path: Path
+) -> None:
+    url = submit_all(root, api, records(20_000))
+    emulator.fault("omit", times=3, custom_ids=["r-12345"])
+    summary = deliver(root, url, delivery_to(tmp_path / "out", api, resubmit_rounds=1), emulator)
+    assert summary["counts"]["succeeded"] == 20_000
+    assert emulator.custom_ids(emulator.batches()[-1]["id"]) == ["r-12345"]
+
+
+def test_what_never_comes_is_missing(
+    root: Folder, api: BatchesApi, emulator: Emulator, tmp_path: Path
+) -> None:
+    url = submit_all(root, api, records(10))
+    emulator.fault("omit", times=None, custom_ids=["r-3"])
+    summary = deliver(root, url, delivery_to(tmp_path / "out", api), emulator)
+    assert summary["counts"] | {"total": 10, "succeeded": 9, "missing": 1} == summary["counts"]
+    record = read_both(tmp_path / "out")[1]["r-3"]
+    assert (record["outcome"], record["retryable"], record["input"]) == ("missing", True, {"n": 3})
+
+
+def test_results_that_the_job_does_not_know_are_counted_and_kept_out(
+    root: Folder, api: BatchesApi, emulator: Emulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = submit_all(root, api, records(10))
+    emulator.fault("raw_lines", times=None, lines=[{"size": 50, "custom_id": "stranger"}], position="start")
+    with caplog.at_level(logging.ERROR):
+        summary = deliver(root, url, delivery_to(tmp_path / "out", api), emulator)
+    assert (summary["counts"]["total"], summary["unknown_ids"]) == (10, 1)
+    assert "belong to no request" in caplog.text
+    assert "stranger" not in read_both(tmp_path / "out")[0]
+
+
+def test_a_line_of_30_mb_is_delivered_like_any_other(
+    root: Folder, api: BatchesApi, emulator: Emulator, tmp_path: Path
+) -> None:
+    emulator.settings(answer_bytes_by_id={"r-1": 30_000_000})
+    url = submit_all(root, api, records(3))
+    deliver(root, url, delivery_to(tmp_path / "out", api), emulator)
+    assert len(read_both(tmp_path / "out")[0]["r-1"]["text"]) == 30_000_000
+
+
+def test_invalid_utf_8_in_an_answer_is_replaced_and_the_answer_kept(
+    root: Folder, api: BatchesApi, emulator: Emulator, tmp_path: Path
+) -> None:
+    import base64
+
+    url = submit_all(root, api, records(3))
+    message = (
+        b'{"content":[{"type":"text","text":"caf\xe9"}],"model":"claude-haiku-4-5","stop_reason":"end_turn"}'
+    )
+    line = b'{"custom_id":"r-1","result":{"type":"succeeded","message":' + message + b"}}"
+    lines = [{"base64": base64.b64encode(line).decode()}]
+    emulator.fault("raw_lines", times=None, lines=lines, position="start")
+    deliver(root, url, delivery_to(tmp_path / "out", api), emulator)
+    assert read_both(tmp_path / "out")[0]["r-1"]["text"] == "caf\N{REPLACEMENT CHARACTER}"
+
+
+def test_a_damaged_line_is_fetched_again(
+    root: Folder, api: BatchesApi, emulator: Emulator, tmp_path: Path
+) -> None:
+    url = submit_all(root, api, records(3))
+    emulator.fault("raw_lines", times=None, lines=[{"text": '{"custom_id": "r-1", "res'}], position="start")
+    assert deliver(root, url, delivery_to(tmp_path / "out", api), emulator)["counts"]["succeeded"] == 3
+
+
+def test_archived_results_are_said_to_be_gone(
+    root: Folder, api: BatchesApi, emulator: Emulator, tmp_path: Path
+) -> None:
+    url = submit_all(root, api, records(3))
+    emulator.archive(emulator.batches()[0]["id"])
+    with pytest.raises(ResultsGoneError, match="29 days"):
+        deliver(root, url, delivery_to(tmp_path / "out", api), emulator)
+
+
+def test_a_deleted_batch_is_said_to_be_gone(
+    root: Folder, api: BatchesApi, emulator: Emulator, tmp_path: Path
+) -> None:
+    url = submit_all(root, api, records(3))
+    emulator.delete(emulator.batches()[0]["id"])
+    with pytest.raises(ResultsGoneError, match="deleted"):
+        deliver(root, url, delivery_to(tmp_path / "out", api), emulator)
+
+
+def test_results_near_their_end_are_warned_about(
+    emulator: Emulator, api: BatchesApi, root: Folder, caplog: pytest.LogCaptureFixture
+) -> None:
+    import datetime
+
+    import msgspec
+
+    submit_all(root, api, records(1))
+    emulator.end(emulator.batches()[0]["id"])
+    batch = api.retrieve(emulator.batches()[0]["id"])
+    old = msgspec.structs.replace(batch, created_at=batch.created_at - datetime.timedelta(days=28))
+    with caplog.at_level(logging.WARNING):
+        list(Download(api=api, batch=old).lines())
+    assert "24 hours are left" in caplog.text
+
+
+def test_the_key_goes_to_the_clients_own_host_only(
+    root: Folder, api: BatchesApi, emulator: Emulator, tmp_path: Path
+) -> None:
+    emulator.settings(results_url_base="http://results.invalid")
+    url = submit_all(root, api, records(3))
+    assert deliver(root, url, delivery_to(tmp_path / "out", api), emulator)["counts"]["succeeded"] == 3
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 1 << 18])
+def test_lines_are_the_same_whatever_the_blocks(size: int) -> None:
+    data = '{"a":"é"}\n\n{"b":1}\n{"long":"' + "x" * 300 + '"}\nlast'
+    encoded = data.encode()
+    blocks = [encoded[start : start + size] for start in range(0, len(encoded), size)]
+    lines = [line for lines in split_lines(blocks, size=32) for line in lines]
+    assert b"\n".join(lines).decode() == data.replace("\n\n", "\n")
+
+
+def test_columns_too_large_for_memory_are_read_back_from_disk(root: Folder, api: BatchesApi) -> None:
+    rows: list[dict[str, Any]] = [
+        {"custom_id": f"r-{n}", "prompt": "x", **({"blob": f"{n}" * 2000} if n % 3 else {})}
+        for n in range(5000)
+    ]
+    url = submit_all(root, api, rows)
+    folder = root.child(*url.removeprefix(root.url).strip("/").split("/"))
+    inputs = Inputs.read(folder, "inputs-00000.jsonl")
+    assert inputs._file is not None
+    assert bytes(inputs.columns(inputs.rows["r-0"])) == b""
+    assert bytes(inputs.columns(inputs.rows["r-4999"])) == b'{"blob":"' + b"4999" * 2000 + b'"}'
+    inputs.close()
