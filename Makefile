@@ -5,6 +5,7 @@
 #   make demo DAG=name   another DAG of dags/
 #   make ui              the same Airflow, staying up for a browser until Ctrl-C
 #   make test            all tests; make test ARGS='-k ledger' for some
+#   make ui-build        the UI's bundle from its source (needs Node 20.19 or newer)
 #   make lint, format    ruff, mypy; what is fixable, fixed
 #   make clean           remove .venv, .demo and caches
 
@@ -17,7 +18,7 @@ LIVE_OPTION := $(if $(filter-out 0 no false,$(LIVE)),--live)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo ui test lint format clean
+.PHONY: demo ui ui-build test lint format clean
 .DEFAULT_GOAL := demo
 
 demo: $(INSTALLED)
@@ -25,6 +26,9 @@ demo: $(INSTALLED)
 
 ui: $(INSTALLED)
 	@$(BIN)/python -m tests.harness.demo $(DAG) $(LIVE_OPTION) --stay
+
+ui-build:
+	cd airflow_claude_batch/plugins/ui && npm ci --no-audit --no-fund && npm run build
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest $(ARGS)
