@@ -2,8 +2,8 @@
 
 A document is read while its record is spooled, and checked against what the API takes, so that one
 that would be refused is found before anything is paid. What a file is, its first bytes say; only
-text is told by its name. One document is in memory at a time, besides the few most recent ones that
-may be wanted again.
+text is told by its name. In memory are the documents of one record, the few most recent ones that may
+be wanted again, and, on object storage, a few that are fetched ahead.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from __future__ import annotations
 import base64
 import posixpath
 import re
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +37,9 @@ MOST_IMAGES = 600
 
 KEPT_BYTES = 8_000_000
 """Documents read last that are kept: a handbook that every request has is read once."""
+
+FETCHED_AHEAD = 8
+"""Records whose documents are fetched at the same time where each fetch is a call over the network."""
 
 TEXT_SUFFIXES = (".txt", ".md", ".markdown", ".text")
 SUFFIXES = (".pdf", ".png", ".jpg", ".jpeg", ".gif", ".webp", *TEXT_SUFFIXES)
@@ -72,6 +76,32 @@ class DocumentReader:
     locate: Callable[[str], Folder]
     most_pages: int = MOST_PAGES
     _kept: OrderedDict[str, _Block] = field(default_factory=OrderedDict)
+    _coming: dict[str, Future[bytes]] = field(default_factory=dict)
+
+    def ahead(self, records: Iterable[Any]) -> Iterator[Any]:
+        """The same records, each a little later: meanwhile its documents are on their way."""
+        waiting: deque[Any] = deque()
+        with ThreadPoolExecutor(FETCHED_AHEAD, thread_name_prefix="claude-batch-documents") as pool:
+            for record in records:
+                documents = record.get("documents") if isinstance(record, Mapping) else None
+                if documents is not None:
+                    self._fetch_ahead(documents, pool)
+                waiting.append(record)
+                if len(waiting) > FETCHED_AHEAD:
+                    yield waiting.popleft()
+            yield from waiting
+
+    def _fetch_ahead(self, documents: Any, pool: ThreadPoolExecutor) -> None:
+        for document in documents if isinstance(documents, (list, tuple)) else ():
+            uri = document.get("uri") if isinstance(document, Mapping) else document
+            if not isinstance(uri, str) or uri in self._kept or uri in self._coming:
+                continue
+            try:
+                location = self.locate(uri)
+            except Exception:  # noqa: BLE001, S112  # it will be said when the record's turn comes
+                continue
+            if not location.is_local:
+                self._coming[uri] = pool.submit(_fetch, location, uri)
 
     def __call__(self, documents: Any, index: int) -> list[dict[str, Any]]:
         """The content blocks for the ``documents`` of record ``index``.
@@ -101,12 +131,9 @@ class DocumentReader:
         return block
 
     def _read(self, uri: str) -> _Block:
+        coming = self._coming.pop(uri, None)
         try:
-            location = self.locate(uri)
-            size = location.fs.size(location.path)
-            if size is not None and size > LARGEST_REQUEST:
-                raise UnreadableDocumentError(_too_large(uri, size, LARGEST_REQUEST, "a request"))
-            data = location.fs.cat_file(location.path)
+            data = coming.result() if coming is not None else _fetch(self.locate(uri), uri)
         except FileNotFoundError:
             raise UnreadableDocumentError(f"{uri}: there is no such file") from None
         except IsADirectoryError:
@@ -129,6 +156,14 @@ class DocumentReader:
         images = sum(block.image for block in blocks)
         if images > MOST_IMAGES:
             raise UnreadableDocumentError(f"{images} images; the API takes {MOST_IMAGES} in a request")
+
+
+def _fetch(location: Folder, uri: str) -> bytes:
+    size = location.fs.size(location.path)
+    if size is not None and size > LARGEST_REQUEST:
+        raise UnreadableDocumentError(_too_large(uri, size, LARGEST_REQUEST, "a request"))
+    data: bytes = location.fs.cat_file(location.path)
+    return data
 
 
 def is_uri(text: str) -> bool:

@@ -6,7 +6,7 @@ nothing. Without one, a record says itself what is sent (see ``requests``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -70,6 +70,11 @@ class Preparation:
         self._content_ids = ContentIds()
         self._as_they_are = recipe.prompt is None and recipe.custom_id is None
         self._template = _Template(recipe.prompt, self._normalise) if recipe.prompt is not None else None
+
+    def ahead(self, records: Iterable[Any]) -> Iterator[Any]:
+        """The same records, with what they need on its way."""
+        reader = self._recipe.documents
+        return iter(records) if reader is None else reader.ahead(records)
 
     def __call__(self, record: Any, index: int) -> Request | Rejection:
         """The request for one record; ``index`` is its position in the input, for messages.

@@ -108,7 +108,7 @@ def spool(
     writer = SpoolWriter(folder, limits or Limits(), compress=compress)
     with writer:
         index = -1
-        for index, record in enumerate(records):
+        for index, record in enumerate(prepare.ahead(records)):
             try:
                 request = prepare(record, index)
             except InputError as error:

@@ -85,7 +85,7 @@ class Folder:
     def write(self, name: str, data: bytes) -> None:
         """Replace the file as a whole: a reader sees the old content or the new, nothing between."""
         path = self.locate(name)
-        if not self._is_local():
+        if not self.is_local:
             self.fs.pipe_file(path, data)
             return
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -109,7 +109,7 @@ class Folder:
         """
         path = self.locate(name)
         self._make_parent(path)
-        if self._is_local():
+        if self.is_local:
             try:
                 with open(path, "xb") as file:
                     file.write(data)
@@ -182,13 +182,15 @@ class Folder:
         with contextlib.suppress(FileNotFoundError):
             self.fs.rm_file(self.locate(name))
 
-    def _is_local(self) -> bool:
+    @property
+    def is_local(self) -> bool:
+        """Whether it lies on a disk of this machine."""
         protocol = self.fs.protocol
         return any(name in _LOCAL for name in ((protocol,) if isinstance(protocol, str) else protocol))
 
     def _make_parent(self, path: str) -> None:
         # Object stores have no folders, and creating one there could try to create a bucket.
-        if self._is_local():
+        if self.is_local:
             os.makedirs(os.path.dirname(path), exist_ok=True)
 
 

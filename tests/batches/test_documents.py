@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import base64
+import time
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_claude_batch.batches.api import BatchesApi
 from airflow_claude_batch.batches.documents import DocumentReader, UnreadableDocumentError
@@ -267,3 +269,41 @@ def test_parts_are_split_by_the_bytes_of_their_documents(tmp_path: Path) -> None
     parts = spool(rows, folder, defaults=DEFAULTS, limits=limits, recipe=Recipe(documents=reader())).parts
     assert [part.request_count for part in parts] == [2, 2, 2]
     assert all(part.bytes <= 300_000 for part in parts)
+
+
+class SlowStore(MemoryFileSystem):
+    """Object storage as it is: every call takes its time."""
+
+    protocol = "slow"
+    cachable = False
+
+    def size(self, path: str) -> int:
+        time.sleep(0.05)
+        return super().size(path)
+
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any) -> bytes:
+        time.sleep(0.05)
+        return super().cat_file(path, start, end, **kwargs)
+
+
+def test_documents_on_object_storage_are_fetched_while_others_are_spooled(tmp_path: Path) -> None:
+    store = SlowStore()
+    names = [f"/inbox/{number}.txt" for number in range(40)]
+    for name in names:
+        store.pipe_file(name, f"text of {name}".encode())
+    slow = DocumentReader(locate=lambda uri: Folder(fs=store, path=uri.removeprefix("slow:/"), url=uri))
+    rows = [
+        {"custom_id": name.strip("/").replace("/", "-")[:-4], "documents": [f"slow:/{name}"]}
+        for name in names
+    ]
+    rows.append({"custom_id": "missing", "documents": ["slow://inbox/missing.txt"]})
+    folder = Folder.at(f"file://{tmp_path}/job")
+
+    began = time.monotonic()
+    spooled = spool(rows, folder, defaults=DEFAULTS, recipe=Recipe(documents=slow, prompt="Read."))
+    assert time.monotonic() - began < 2.0, "one after the other they would take 4 seconds"
+
+    assert [part.request_count for part in spooled.parts] == [40, 1]
+    for request in read_requests(folder, "requests-00000.jsonl", "inputs-00000.jsonl"):
+        number = request.custom_id.removeprefix("inbox-")
+        assert f"text of /inbox/{number}.txt".encode() in request.line
