@@ -81,6 +81,8 @@ class Ledger(msgspec.Struct, kw_only=True, omit_defaults=True):
     conn_id: str = ""
     life: int = 1
     """First try number of the life of the task instance that this job belongs to."""
+    try_number: int = 0
+    """The last try that took the job up; 0 for none."""
     created_at: datetime.datetime
     spooled: bool = False
     """Whether the whole input is stored; before that, nothing may be sent."""

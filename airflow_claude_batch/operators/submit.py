@@ -188,6 +188,7 @@ class ClaudeBatchSubmitOperator(BaseOperator):
         self, context: Context, job: Job, replaced: Job | None, hook: Any, announced: Callable[..., None]
     ) -> dict[str, Any]:
         from airflow_claude_batch.batches.preflight import probe
+        from airflow_claude_batch.batches.revival import revive
         from airflow_claude_batch.batches.submission import Policy, Submission, retire
         from airflow_claude_batch.settings import reconcile_grace_seconds
 
@@ -205,7 +206,7 @@ class ClaudeBatchSubmitOperator(BaseOperator):
             probe(job, api)
         self._submission = Submission(job=job, api=api, policy=policy)
         try:
-            later = self._submission.run()
+            later = revive(job, api, context["ti"].try_number) or self._submission.run()
         finally:
             announced(ledger=job.ledger)
         if later is not None:

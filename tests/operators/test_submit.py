@@ -213,3 +213,38 @@ def test_killing_the_task_cancels_what_it_submitted_unless_told_not_to(
     submit.on_kill()
     (batch,) = emulator.batches()
     assert batch["processing_status"] == ("canceling" if cancel else "in_progress")
+
+
+def test_after_a_clear_a_cancelled_batch_keeps_its_answers_and_only_the_rest_is_sent_again(
+    emulator: Emulator, airflow_database: None, tmp_path: Path
+) -> None:
+    from airflow.sdk.exceptions import TaskDeferred
+
+    submit = operator(tmp_path, rows(10))
+    first = submit.execute(Try().context)
+    (batch_id,) = first["batch_ids"]
+    submit.on_kill()
+    with pytest.raises(TaskDeferred):
+        operator(tmp_path, rows(10)).execute(Try(try_number=2, max_tries=1).context)
+    emulator.end(batch_id)
+    finished = emulator.batches()[0]["request_counts"]["succeeded"]
+    again = operator(tmp_path, rows(10)).resume(Try(try_number=2, max_tries=1).context, {"status": "resume"})
+    assert again["job"] == first["job"]
+    old, new = again["batch_ids"]
+    assert old == batch_id
+    assert len(emulator.custom_ids(new)) == 10 - finished
+    emulator.end(new)
+    results = ClaudeBatchResultsOperator(task_id="results", batch=again, storage_path=tmp_path.as_uri())
+    summary = results.execute(Try(task_id="results").context)
+    assert summary["counts"]["succeeded"] == summary["counts"]["total"] == 10
+    assert emulator.ledger()["billed_more_than_once"] == []
+
+
+def test_within_a_try_a_batch_that_somebody_cancelled_stays_cancelled(
+    emulator: Emulator, tmp_path: Path
+) -> None:
+    submit = operator(tmp_path, rows(10))
+    submit.execute(Try().context)
+    submit.on_kill()
+    handle = operator(tmp_path, rows(10)).resume(Try().context, {"status": "resume"})
+    assert len(handle["batch_ids"]) == 1
