@@ -31,7 +31,7 @@ def cancel(session: Session, job: Job, user_name: str) -> list[dict[str, Any]]:
     """
     from airflow_claude_batch.hooks.claude_batch import ClaudeBatchHook
 
-    batch_ids = job.announcement.batch_ids
+    batch_ids = job.batch_ids
     if not job.can_cancel:
         raise NotCancelableError("All batches of this job have ended.")
     key = job.row.key

@@ -39,6 +39,14 @@ class Job:
     progress: shapes.Progress | None = None
     estimate: shapes.Money | None = None
     cancellation: shapes.Cancellation | None = None
+    resubmitted: list[str] = field(default_factory=list)
+    """Batches that a later task has added to those announced."""
+
+    @property
+    def batch_ids(self) -> list[str]:
+        """All batches of the job that are known."""
+        delivered = self.summary.batch_ids if self.summary else []
+        return list(dict.fromkeys([*self.announcement.batch_ids, *self.resubmitted, *delivered]))
 
     @property
     def in_flight(self) -> bool:
@@ -62,10 +70,10 @@ class Job:
 
     def _state_in_flight(self) -> str:
         states = {task.key.task_id: task.state for task in self.tasks}
-        if not self.announcement.batch_ids or self.announcement.pause is not None:
+        if not self.batch_ids or self.announcement.pause is not None:
             paused = self.announcement.pause is not None and states.get(self.row.key.task_id) == "deferred"
             return "paused" if paused else "submitting"
-        if self.batches_ended == len(self.announcement.batch_ids):
+        if self.batches_ended >= len(self.batch_ids):
             return "delivering"
         return "canceling" if self.cancellation or (self.progress and self.progress.canceling) else "waiting"
 
@@ -73,14 +81,13 @@ class Job:
     def batches_ended(self) -> int:
         """Batches that were seen to end."""
         if self.summary is not None:
-            return len(self.summary.batch_ids)
+            return len(self.batch_ids)
         return self.progress.ended if self.progress else 0
 
     @property
     def can_cancel(self) -> bool:
         """Whether there may be something left to cancel."""
-        ended = self.batches_ended >= len(self.announcement.batch_ids)
-        return bool(self.announcement.batch_ids) and self.summary is None and not ended
+        return self.summary is None and self.batches_ended < len(self.batch_ids)
 
 
 def load(session: Session, rows: Iterable[AnnouncedJob]) -> list[Job]:
@@ -110,7 +117,7 @@ def _join(row: AnnouncedJob, values: list[JobValue], states: list[TaskState]) ->
     job = Job(row=row, announcement=announcement)
     alone = sum(value.name == shapes.ANNOUNCEMENT for value in values) == 1
     owners: dict[str, bool] = {row.key.task_id: True}
-    for value in values:
+    for value in sorted(values, key=lambda value: value.timestamp):
         owner = _owner(value)
         mine = value.key == row.key or (alone if owner is None else owner == announcement.job)
         owners[value.key.task_id] = owners.get(value.key.task_id, False) or mine
@@ -138,6 +145,8 @@ def _take(job: Job, value: JobValue) -> None:
         job.summary, job.delivered_at = summary, value.timestamp
     elif value.name == shapes.PROGRESS:
         job.progress = shapes.read(shapes.Progress, value.value)
+    elif value.name == shapes.HANDLE and (handle := shapes.read(shapes.Handle, value.value)):
+        job.resubmitted = handle.batch_ids
     elif value.name == shapes.ESTIMATE:
         job.estimate = shapes.read(shapes.Money, value.value)
     elif value.name == shapes.CANCELED:
@@ -155,7 +164,7 @@ def as_row(job: Job) -> dict[str, Any]:
         "in_flight": job.in_flight,
         "model": announcement.model,
         "requests": announcement.request_count if summary is None else summary.counts.total,
-        "batches": len(announcement.batch_ids),
+        "batches": len(job.batch_ids),
         "batches_ended": job.batches_ended,
         "announced_at": job.row.announced_at,
         "submitted_at": submitted,
@@ -182,7 +191,6 @@ def as_details(job: Job) -> dict[str, Any]:
     """A job by itself."""
     announcement, summary = job.announcement, job.summary
     known = {batch.id: batch for batch in summary.batches} if summary else {}
-    batch_ids = (summary.batch_ids if summary else []) or announcement.batch_ids
     view = as_row(job) | {
         "job": announcement.job,
         "conn_id": announcement.conn_id,
@@ -192,7 +200,7 @@ def as_details(job: Job) -> dict[str, Any]:
                 **msgspec.structs.asdict(known.get(batch_id) or shapes.Batch(id=batch_id)),
                 "console_url": console_url(batch_id),
             }
-            for batch_id in batch_ids
+            for batch_id in job.batch_ids
         ],
     }
     if summary is not None:

@@ -21,8 +21,6 @@ from sqlalchemy.orm import Session, aliased
 
 from airflow_claude_batch.plugins.shapes import ANNOUNCEMENT, CANCELED, JOB_KEYS, SUMMARY
 
-COUNT_LIMIT = 10_000
-"""Jobs are counted up to here; beyond, the page says "more than"."""
 TOTALS_LIMIT = 50_000
 """Summaries that totals are made of, newest first."""
 
@@ -32,6 +30,8 @@ _ENDED_BADLY = ("failed", "upstream_failed", "skipped", "removed")
 Announced: Any = aliased(XComModel, name="announced")
 Summarised: Any = aliased(XComModel, name="summarised")
 Submitting: Any = aliased(TaskInstance, name="submitting")
+
+_PRIMARY_KEY = (Announced.dag_run_id, Announced.task_id, Announced.map_index, Announced.key)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,38 +96,50 @@ def announcing_dag_ids(session: Session) -> set[str]:
     return set(session.scalars(select(XComModel.dag_id).where(XComModel.key == ANNOUNCEMENT).distinct()))
 
 
-def count_jobs(session: Session, wanted: JobFilter) -> int:
-    """Number of jobs, up to :data:`COUNT_LIMIT` and one."""
-    rows = _jobs(select(Announced.dag_run_id), wanted).limit(COUNT_LIMIT + 1).subquery()
-    return session.scalar(select(func.count()).select_from(rows)) or 0
-
-
-def list_jobs(session: Session, wanted: JobFilter, *, limit: int, offset: int = 0) -> list[AnnouncedJob]:
-    """Jobs, newest first."""
-    columns = select(
-        Announced.dag_id,
-        Announced.run_id,
-        Announced.task_id,
-        Announced.map_index,
-        Announced.dag_run_id,
-        Announced.timestamp,
-        cast(Announced.value, Text),
-        DagRun.state,
+def list_jobs(
+    session: Session, wanted: JobFilter, *, limit: int, offset: int = 0
+) -> tuple[list[AnnouncedJob], int]:
+    """One page of jobs, newest first, and how many there are on all pages."""
+    # Sorting takes all of them anyway, so counting them costs no query of its own. The announcements'
+    # values are read for the page only.
+    page = (
+        _jobs(
+            select(*_PRIMARY_KEY, Announced.timestamp, func.count().over().label("total")),
+            wanted,
+        )
+        .order_by(Announced.timestamp.desc(), *_PRIMARY_KEY)
+        .limit(limit)
+        .offset(offset)
+        .subquery()
     )
-    newest_first = (
-        Announced.timestamp.desc(),
-        Announced.dag_run_id.desc(),
-        Announced.task_id,
-        Announced.map_index,
-    )
-    rows = session.execute(_jobs(columns, wanted).order_by(*newest_first).limit(limit).offset(offset))
-    return [AnnouncedJob(TaskKey(*row[:4]), *row[4:]) for row in rows]
+    value: Any = aliased(XComModel, name="value")
+    rows = session.execute(
+        select(
+            value.dag_id,
+            value.run_id,
+            value.task_id,
+            value.map_index,
+            value.dag_run_id,
+            value.timestamp,
+            cast(value.value, Text),
+            DagRun.state,
+            page.c.total,
+        )
+        .select_from(page)
+        .join(value, and_(*(getattr(value, column.key) == page.c[column.key] for column in _PRIMARY_KEY)))
+        .join(DagRun, DagRun.id == value.dag_run_id)
+        .order_by(page.c.timestamp.desc(), page.c.dag_run_id, page.c.task_id, page.c.map_index)
+    ).all()
+    jobs = [AnnouncedJob(TaskKey(*row[:4]), *row[4:-1]) for row in rows]
+    if not rows and offset:
+        return jobs, list_jobs(session, wanted, limit=1)[1]
+    return jobs, rows[0].total if rows else 0
 
 
 def announced_job(session: Session, key: TaskKey) -> AnnouncedJob | None:
     """The job that a task instance submitted."""
     wanted = JobFilter(dag_ids=[key.dag_id], run_id=key.run_id, task_id=key.task_id, map_index=key.map_index)
-    return next(iter(list_jobs(session, wanted, limit=1)), None)
+    return next(iter(list_jobs(session, wanted, limit=1)[0]), None)
 
 
 def job_values(session: Session, jobs: Iterable[AnnouncedJob]) -> list[JobValue]:

@@ -57,9 +57,10 @@ class Progress(msgspec.Struct):
 
 
 class Handle(msgspec.Struct):
-    """Whose value it is; every value that names its job has this field."""
+    """Whose value it is, in all that name their job; and the batches it has by now (key ``handle``)."""
 
     job: str | None = None
+    batch_ids: list[str] = []
 
 
 class Cancellation(msgspec.Struct):

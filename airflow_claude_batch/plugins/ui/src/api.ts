@@ -69,7 +69,7 @@ export type JobDetails = Job & {
   paths?: { name: string; path: string; url: string | null }[];
 };
 
-export type JobPage = { jobs: Job[]; total: number; more_than_total: boolean };
+export type JobPage = { jobs: Job[]; total: number };
 
 export type Sum = {
   jobs: number;

@@ -148,7 +148,6 @@ const Jobs = ({ address, loaded, name, none, onOpen, title }: JobsProps) => {
         loaded ? (
           <Paging
             limit={LIMIT}
-            more={loaded.more_than_total}
             offset={parseInt(address.get(name), 10) || 0}
             onChange={(offset) => address.set({ [name]: offset === 0 ? "" : String(offset) })}
             total={loaded.total}

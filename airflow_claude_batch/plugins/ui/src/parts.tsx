@@ -231,18 +231,16 @@ export const Section = ({
 
 type PagingProps = {
   readonly limit: number;
-  readonly more: boolean;
   readonly offset: number;
   readonly onChange: (offset: number) => void;
   readonly total: number;
 };
 
-export const Paging = ({ limit, more, offset, onChange, total }: PagingProps) =>
+export const Paging = ({ limit, offset, onChange, total }: PagingProps) =>
   total <= limit && offset === 0 ? undefined : (
     <HStack as="nav" gap={2}>
       <Text color="fg.muted" fontSize="sm" fontVariantNumeric="tabular-nums">
-        {count(Math.min(offset + 1, total))}–{count(Math.min(offset + limit, total))} of {more ? "more than " : ""}
-        {count(total)}
+        {count(Math.min(offset + 1, total))}–{count(Math.min(offset + limit, total))} of {count(total)}
       </Text>
       <Button disabled={offset === 0} onClick={() => onChange(Math.max(offset - limit, 0))} size="xs" variant="outline">
         Newer
