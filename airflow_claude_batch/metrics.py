@@ -14,11 +14,12 @@ All carry the tag ``conn_id``.
 from __future__ import annotations
 
 import datetime
+from contextlib import suppress
 from typing import Any
 
 
 class AirflowMetrics:
-    """The engine's numbers for one connection.
+    """The engine's numbers for one connection. No wait fails because a number cannot be sent.
 
     :param conn_id: becomes a tag
     """
@@ -31,12 +32,15 @@ class AirflowMetrics:
 
     def incr(self, name: str, count: int = 1) -> None:
         """Count something."""
-        self._stats.incr(f"claude_batch.{name}", count, tags=self._tags)
+        with suppress(Exception):
+            self._stats.incr(f"claude_batch.{name}", count, tags=self._tags)
 
     def gauge(self, name: str, value: float) -> None:
         """Report how much there is of something now."""
-        self._stats.gauge(f"claude_batch.{name}", value, tags=self._tags)
+        with suppress(Exception):
+            self._stats.gauge(f"claude_batch.{name}", value, tags=self._tags)
 
     def timing(self, name: str, seconds: float) -> None:
         """Report how long something took."""
-        self._stats.timing(f"claude_batch.{name}", datetime.timedelta(seconds=seconds), tags=self._tags)
+        with suppress(Exception):
+            self._stats.timing(f"claude_batch.{name}", datetime.timedelta(seconds=seconds), tags=self._tags)

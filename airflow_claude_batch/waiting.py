@@ -119,18 +119,22 @@ def cancel_batches(api: BatchesApi, batch_ids: list[str], log: Any) -> list[str]
     return going_on
 
 
-def ended_by_a_person(ti: Any) -> bool:
-    """Whether a task instance's state says that a person ended it. Blocks: a trigger asks in a thread.
+def task_states(dag_id: str, run_id: str, task_id: str) -> dict[str, str]:
+    """The states of a task's instances in one run, by Airflow's keys. Blocks: a trigger asks in a thread."""
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    found = RuntimeTaskInstance.get_task_states(dag_id=dag_id, task_ids=[task_id], run_ids=[run_id])
+    states: dict[str, str] = found.get(run_id, {})
+    return states
+
+
+def ended_by_a_person(states: dict[str, str], ti: Any) -> bool:
+    """Whether a task instance's state says that a person ended it.
 
     Airflow tells triggers to stop on other occasions too: a triggerer that was frozen and wakes up, or a
     clear whose new try waits for the same batches. Then the task is deferred, queued or running.
-    """
-    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
-    states = RuntimeTaskInstance.get_task_states(
-        dag_id=ti.dag_id,
-        task_ids=[ti.task_id],
-        run_ids=[ti.run_id],
-        map_index=-1 if ti.map_index is None else ti.map_index,
-    ).get(ti.run_id, {})
-    return bool(states) and all(state in ENDED_BY_A_PERSON for state in states.values())
+    :param states: of the task's instances, see :func:`task_states`
+    """
+    mapped = ti.map_index is not None and ti.map_index >= 0
+    return states.get(f"{ti.task_id}_{ti.map_index}" if mapped else ti.task_id) in ENDED_BY_A_PERSON

@@ -196,9 +196,10 @@ class ClaudeBatchSensor(BaseSensorOperator):
         return f"Not cancelled: {', '.join(going_on)}." if going_on else "The batches were cancelled."
 
     def _cancel_if_unwanted(self, open_ids: list[str]) -> None:
-        from airflow_claude_batch.waiting import ended_by_a_person
+        from airflow_claude_batch.waiting import ended_by_a_person, task_states
 
-        if ended_by_a_person(self._ti):
+        ti = self._ti
+        if ended_by_a_person(task_states(ti.dag_id, ti.run_id, ti.task_id), ti):
             self._cancel(open_ids)
         else:
             self.log.info("This worker stops, but nobody ended the task; its batches go on")

@@ -81,7 +81,7 @@ class ClaudeBatchEndedTrigger(BaseEventTrigger):
                     yield TriggerEvent(_payload(batch))
                 await asyncio.sleep(SETTLE_SECONDS)
                 await self._remember(memory)
-            await asyncio.Event().wait()  # Airflow would start a watcher again that returns.
+        await asyncio.Event().wait()  # Airflow would start a watcher again that returns.
 
     async def _listed(self, poller: Poller, memory: dict[str, Any]) -> AsyncIterator[list[Batch]]:
         """Those of the given batches that have newly ended."""

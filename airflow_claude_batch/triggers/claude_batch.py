@@ -120,9 +120,9 @@ class ClaudeBatchTrigger(BaseTrigger):
 
     async def _cancel_if_unwanted(self, batch_ids: list[str]) -> None:
         from airflow_claude_batch.triggers.connection import poller_of
-        from airflow_claude_batch.waiting import ended_by_a_person
+        from airflow_claude_batch.triggers.task_states import was_ended_by_a_person
 
-        if not await asyncio.to_thread(ended_by_a_person, self.task_instance):
+        if not await was_ended_by_a_person(self.task_instance):
             self.log.info("This trigger ends, but nobody ended the task; its batches go on")
             return
         poller = await poller_of(self.conn_id)

@@ -6,6 +6,7 @@ Importing the SDK takes seconds and reading certificates milliseconds; both happ
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -42,6 +43,9 @@ def _prepare(conn_id: str) -> AirflowMetrics:
 
     from airflow_claude_batch.metrics import AirflowMetrics
 
+    http = logging.getLogger("httpx2")
+    if http.level == logging.NOTSET:
+        http.setLevel(logging.WARNING)  # it would write a line for every look
     return AirflowMetrics(conn_id)
 
 
