@@ -58,7 +58,7 @@ RAW = ["MUG blk 330ML *neu*", "stapler / metal, RED (2nd)", "garden hose 15m w/ 
 
 
 @task(doc_md="Raw rows in two gzipped files, made up; in real life they come from another system.")
-def raw_products(folder: str, params: dict[str, Any]) -> str:
+def raw_products(folder: str, params: Any = None) -> str:
     target = ObjectStoragePath(folder) / "raw"
     target.mkdir(parents=True, exist_ok=True)
     draw = random.Random(23)

@@ -50,7 +50,7 @@ INVOICE = {
 
 
 @task(doc_md="Made-up invoices; in real life this folder fills by itself, and the task is not needed.")
-def receive_invoices(folder: str, params: dict[str, Any]) -> str:
+def receive_invoices(folder: str, params: Any = None) -> str:
     inbox = ObjectStoragePath(folder) / "inbox"
     inbox.mkdir(parents=True, exist_ok=True)
     for number in range(1, params["invoices"] + 1):

@@ -52,7 +52,7 @@ REVIEWS = {
 
 
 @task(doc_md="Labelled reviews, made up; put your own dataset here.")
-def dataset(folder: str, params: dict[str, Any]) -> str:
+def dataset(folder: str, params: Any = None) -> str:
     file = ObjectStoragePath(folder) / "dataset.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
     draw = random.Random(17)

@@ -51,7 +51,7 @@ TEXTS = [
 
 
 @task(doc_md="The tickets to sort; made up, the same for the same day.")
-def open_tickets(params: dict[str, Any], ds: str | None = None) -> list[dict[str, Any]]:
+def open_tickets(params: Any = None, ds: str | None = None) -> list[dict[str, Any]]:
     draw = random.Random(ds)
     return [
         {"ticket": f"T-{number:05}", "customer": f"C-{draw.randint(1, 400):04}", "text": draw.choice(TEXTS)}
