@@ -70,7 +70,7 @@ class ClaudeBatchSubmitOperator(BaseOperator):
 
     template_fields: Sequence[str] = ("requests", "model", "conn_id", "storage_path")
     ui_color = "#f5e8df"
-    operator_extra_links = (ClaudeConsoleLink(),)
+    operator_extra_links: tuple[Any, ...] = (ClaudeConsoleLink(),)
 
     def __init__(
         self,
