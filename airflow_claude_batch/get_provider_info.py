@@ -122,6 +122,7 @@ _CONFIG_SECTION: dict[str, Any] = {
             "type": "string",
             "example": "https://platform.claude.com/settings/workspaces/wrkspc_01/batches/{batch_id}",
             "default": "https://platform.claude.com/settings/workspaces/default/batches/{batch_id}",
+            "is_template": True,  # or Airflow 3.1 expands the braces itself, and no command starts any more
         },
         "retention_days": {
             "description": (
