@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowSkipException,
     TaskDeferred,
 )
-from airflow.sdk.exceptions import AirflowRescheduleException
+from airflow.exceptions import AirflowRescheduleException
 
 from airflow_claude_batch.emulator.testing import CANCEL, CREATE, RETRIEVE, Emulator
 from airflow_claude_batch.sensors.claude_batch import ClaudeBatchSensor
