@@ -16,8 +16,6 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 if TYPE_CHECKING:
     from airflow_claude_batch.batches.polling import Wait
 
-KILL_SECONDS = 20.0
-"""Bound of ``on_kill``; Airflow's own is 30 s."""
 QUIET_HEARTBEATS = 2.0
 """No event before so many heartbeats of a worker: Airflow may fail a task that defers for less."""
 
@@ -96,42 +94,13 @@ class ClaudeBatchTrigger(BaseTrigger):
         )
 
     async def on_kill(self) -> None:
-        """Cancel what nobody wants any more, if it was a person who ended the task.
+        """Cancel what nobody wants any more, if it was a person who ended the task."""
+        from airflow_claude_batch.triggers.killing import cancel_if_unwanted
 
-        Airflow calls this for other reasons, too (see `waiting.ended_by_a_person`); then, and when the state
-        cannot be learnt, the batches are left alone: they are paid for.
-        """
-        if not self.cancel_on_kill or self.task_instance is None:
-            return
         wait = self._wait
-        if wait is not None and wait.verdict(_now()) is not None:
-            return  # The wait has failed or succeeded by itself, perhaps in another triggerer.
-        open_ids = wait.open_ids if wait is not None else self.batch_ids
-        try:
-            async with asyncio.timeout(KILL_SECONDS):
-                await self._cancel_if_unwanted(open_ids)
-        except Exception as error:  # noqa: BLE001  # nothing else can be done here
-            self.log.warning(
-                "Could not learn whether to cancel, or could not cancel, so these may go on: %s (%s: %s)",
-                ", ".join(open_ids),
-                type(error).__name__,
-                error,
-            )
-
-    async def _cancel_if_unwanted(self, batch_ids: list[str]) -> None:
-        from airflow_claude_batch.triggers.connection import poller_of
-        from airflow_claude_batch.triggers.task_states import was_ended_by_a_person
-
-        if not await was_ended_by_a_person(self.task_instance):
-            self.log.info("This trigger ends, but nobody ended the task; its batches go on")
-            return
-        poller = await poller_of(self.conn_id)
-        failures = await poller.cancel(batch_ids)
-        for batch_id in batch_ids:
-            if (error := failures.get(batch_id)) is None:
-                self.log.info("The task was ended: cancelling %s", batch_id)
-            else:
-                self.log.warning("The task was ended, but %s was not cancelled: %s", batch_id, error)
+        if not self.cancel_on_kill or (wait is not None and wait.verdict(_now()) is not None):
+            return  # A wait that is over has failed or succeeded by itself, perhaps in another triggerer.
+        await cancel_if_unwanted(self, self.conn_id, self.batch_ids if wait is None else wait.open_ids)
 
     def _begin(self) -> Wait:
         from airflow_claude_batch.batches.polling import Wait

@@ -189,14 +189,16 @@ def test_a_retry_gets_the_same_batches_and_a_clear_too_unless_told_otherwise(
 def test_a_full_queue_defers_and_the_resumed_task_goes_on_at_the_next_part(
     emulator: Emulator, tmp_path: Path
 ) -> None:
-    from airflow.sdk.exceptions import TaskDeferred
+    from airflow.providers.common.compat.sdk import TaskDeferred
 
     emulator.settings(queue_limit=4)
     submit = operator(tmp_path, rows(6), max_requests_per_batch=2)
     with pytest.raises(TaskDeferred) as deferred:
         submit.execute(Try().context)
     assert deferred.value.method_name == "resume"
-    assert set(deferred.value.trigger.serialize()[1]) == {"at"}
+    arguments = deferred.value.trigger.serialize()[1]
+    assert arguments["batch_ids"] == [batch["id"] for batch in emulator.batches()]
+    assert set(arguments) == {"at", "conn_id", "batch_ids"}
     for batch in emulator.batches():
         emulator.end(batch["id"])
     handle = operator(tmp_path, rows(6), max_requests_per_batch=2).resume(Try().context, {"status": "resume"})
@@ -218,7 +220,7 @@ def test_killing_the_task_cancels_what_it_submitted_unless_told_not_to(
 def test_after_a_clear_a_cancelled_batch_keeps_its_answers_and_only_the_rest_is_sent_again(
     emulator: Emulator, airflow_database: None, tmp_path: Path
 ) -> None:
-    from airflow.sdk.exceptions import TaskDeferred
+    from airflow.providers.common.compat.sdk import TaskDeferred
 
     submit = operator(tmp_path, rows(10))
     first = submit.execute(Try().context)
