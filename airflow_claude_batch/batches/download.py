@@ -11,7 +11,7 @@ import datetime
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import msgspec
@@ -59,6 +59,8 @@ class Download:
     """Whether a custom_id that was never sent proves that the batch is not ours."""
     stop: threading.Event = field(default_factory=threading.Event)
     """Ends the download early, for example because another one failed."""
+    decode: Callable[[bytes], ResultLine] = decode_line
+    """How far a line is decoded."""
     unknown_ids: int = 0
     """Lines for custom_ids that were never sent."""
     damaged: int = 0
@@ -117,7 +119,7 @@ class Download:
 
     def _once(self) -> Iterator[list[Arrival]]:
         rows, seen, ours, stop = self._rows, self.seen, self.inputs is not None, self.stop
-        row_of = rows.get
+        row_of, decode = rows.get, self.decode
         self.damaged = self.unknown_ids = 0
         with self.api.results(self.batch.id) as blocks:
             for lines in split_lines(blocks):
@@ -126,7 +128,7 @@ class Download:
                 arrivals: list[Arrival] = []
                 for raw in lines:
                     try:
-                        line = decode_line(raw)
+                        line = decode(raw)
                     except msgspec.DecodeError:
                         mended = read_line(raw)
                         if mended is None:

@@ -158,7 +158,7 @@ class Estimate:
         if self.unpriced_requests:
             raise BudgetExceededError(
                 f"{self.unpriced_requests} of {self.requests} requests have a model without a known price, "
-                f"so {limit} cannot be kept to. Nothing was sent. Update genai-prices, or remove max_cost_usd."
+                f"so {limit} cannot be kept to. Nothing was sent. Update genai-prices or remove the limit."
             )
         if self.pico > max_cost_usd * PICO:
             way_out = " set expected_output_tokens if answers are shorter," if self.by_max_tokens else ""

@@ -14,7 +14,7 @@ import msgspec
 
 from airflow_claude_batch.batches.errors import ResultsError
 from airflow_claude_batch.batches.records import SucceededRecord
-from airflow_claude_batch.batches.resultlines import read_usage
+from airflow_claude_batch.batches.resultlines import Usage
 
 ROWS = 4_096
 """Rows of a row group at most; they are held in memory until it is written."""
@@ -27,7 +27,6 @@ USAGE_FIELDS = (
     "cache_creation_input_tokens",
     "cache_read_input_tokens",
 )
-_SUCCEEDED = ("custom_id", "text", "stop_reason", "model", "usage", "cost_usd", "input")
 _ERRORED = (
     "custom_id",
     "outcome",
@@ -40,9 +39,9 @@ _ERRORED = (
     "cost_usd",
     "result",
 )
-_RAW = frozenset({"input", "result"})
 
-_decode_text = msgspec.json.Decoder(str).decode
+_decode_texts = msgspec.json.Decoder(list[str]).decode
+_decode_usages = msgspec.json.Decoder(list[Usage | None]).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -77,12 +76,12 @@ class Parquet:
         usage = pa.struct([(name, pa.int64()) for name in USAGE_FIELDS])
         columns: dict[str, tuple[Any, _Convert | None]] = {
             "custom_id": (pa.string(), None),
-            "text": (pa.string(), _decode_text),
+            "text": (pa.string(), None),
             "stop_reason": (pa.string(), None),
             "model": (pa.string(), None),
-            "usage": (usage, _usage),
+            "usage": (usage, None),
             "cost_usd": (pa.float64(), None),
-            "input": (pa.string(), _json_text),
+            "input": (pa.string(), None),
         }
         if self._output_schema is not None:
             columns["output"] = column_type(self._output_schema)
@@ -93,7 +92,7 @@ class Parquet:
 
 def _errored_columns(pa: Any) -> dict[str, tuple[Any, _Convert | None]]:
     types = {"retryable": pa.bool_(), "rounds": pa.int64(), "cost_usd": pa.float64()}
-    return {name: (types.get(name, pa.string()), _json_text if name in _RAW else None) for name in _ERRORED}
+    return {name: (types.get(name, pa.string()), None) for name in _ERRORED}
 
 
 _Convert = Callable[[Any], Any]
@@ -133,10 +132,13 @@ class _Table:
         arrays = []
         for column in self._schema:
             name, convert = column.name, self._converts[column.name]
-            values: Any = [getattr(row, name) for row in rows]
-            if convert is not None:
-                values = [convert(value) for value in values]
+            values = [getattr(row, name) for row in rows]
             try:
+                if name in _WHOLE:
+                    arrays.append(_WHOLE[name](values, column.type))
+                    continue
+                if convert is not None:
+                    values = [convert(value) for value in values]
                 arrays.append(pa.array(values, column.type))
             except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
                 raise ResultsError(
@@ -146,9 +148,42 @@ class _Table:
         self._writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
 
 
-def _usage(value: msgspec.Raw | None) -> dict[str, int] | None:
-    usage = read_usage(value) if value else None
-    return {name: getattr(usage, name) or 0 for name in USAGE_FIELDS} if usage else None
+def _texts(values: list[msgspec.Raw], type_: Any) -> Any:
+    """A column of JSON strings, decoded in one go."""
+    import pyarrow as pa
+
+    return pa.array(_decode_texts(b"[" + b",".join(values) + b"]"), type_)
+
+
+def _usages(values: list[msgspec.Raw | None], type_: Any) -> Any:
+    """A column of usages, decoded in one go."""
+    import pyarrow as pa
+
+    usages = _decode_usages(b"[" + b",".join([value or b"null" for value in values]) + b"]")
+    fields = [
+        pa.array([usage and (getattr(usage, name) or 0) for usage in usages], pa.int64())
+        for name in USAGE_FIELDS
+    ]
+    return pa.StructArray.from_arrays(
+        fields, fields=list(type_), mask=pa.array([usage is None for usage in usages])
+    )
+
+
+def _json_texts(values: list[Any], type_: Any) -> Any:
+    """A column of JSON texts as they are."""
+    import pyarrow as pa
+
+    raw = [None if value is None or value is msgspec.UNSET else bytes(value) for value in values]
+    return pa.array(raw, pa.binary()).cast(type_)
+
+
+_WHOLE: dict[str, Callable[[list[Any], Any], Any]] = {
+    "text": _texts,
+    "usage": _usages,
+    "input": _json_texts,
+    "result": _json_texts,
+}
+"""Columns that are made as a whole, which is several times as fast as value by value."""
 
 
 def _json_text(value: Any) -> str | None:

@@ -7,7 +7,8 @@ own decoder turns an unknown type into the first one that it knows.)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import cast
 
 import msgspec
 
@@ -45,6 +46,23 @@ class ResultLine(msgspec.Struct, gc=False):
 
     custom_id: str
     result: Result
+
+
+class _LeanMessage(msgspec.Struct, gc=False):
+    stop_reason: str | None = None
+    model: str | None = None
+    usage: msgspec.Raw = NOTHING
+
+
+class _LeanResult(msgspec.Struct, gc=False):
+    type: str
+    message: _LeanMessage | None = None
+    error: msgspec.Raw = NOTHING
+
+
+class _LeanLine(msgspec.Struct, gc=False):
+    custom_id: str
+    result: _LeanResult
 
 
 class CacheCreation(msgspec.Struct, gc=False):
@@ -98,6 +116,10 @@ class _ResultType(msgspec.Struct):
 
 
 decode_line = msgspec.json.Decoder(ResultLine).decode
+decode_without_content: Callable[[bytes], ResultLine] = cast(
+    "Callable[[bytes], ResultLine]", msgspec.json.Decoder(_LeanLine).decode
+)
+"""Like :data:`decode_line`, for those who never look at ``message.content``; there is none then."""
 decode_usage = msgspec.json.Decoder(Usage).decode
 decode_error = msgspec.json.Decoder(ErrorEnvelope).decode
 _decode_whole = msgspec.json.Decoder(_WholeResult).decode

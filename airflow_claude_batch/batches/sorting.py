@@ -16,7 +16,7 @@ from airflow_claude_batch.batches.cost import Meter
 from airflow_claude_batch.batches.download import Arrival, Download
 from airflow_claude_batch.batches.reading import Reading, answer_text, missing_record, read_failure
 from airflow_claude_batch.batches.records import ErroredRecord, SucceededRecord
-from airflow_claude_batch.batches.resultlines import NOTHING, decode_usage
+from airflow_claude_batch.batches.resultlines import NOTHING, decode_usage, decode_without_content, read_usage
 from airflow_claude_batch.batches.tally import PICO, Tally
 from airflow_claude_batch.batches.writers import PartWriter
 
@@ -42,14 +42,45 @@ class Sorter:
     def run(self, download: Download) -> Tally:
         """Sort all lines of a download, and what it did not bring."""
         columns_of = download.inputs.columns if download.inputs is not None else _no_columns
+        sort = self._sort
+        if self.writer.raw and self.plain:
+            download.decode, sort = decode_without_content, self._sort_raw
         for arrivals in download.lines():
-            self._sort(arrivals, columns_of)
+            sort(arrivals, columns_of)
         self._finish(download)
         return self.tally
 
+    @property
+    def plain(self) -> bool:
+        """Whether answers need no looking into."""
+        return not self.reading.checks and not self.reading.include_message
+
+    def _sort_raw(self, arrivals: list[Arrival], columns_of: Callable[[int], Raw]) -> None:
+        """Like :meth:`_sort`, for lines that are carried through as they are."""
+        price, skip, reasons = self.meter.add, self.skip, self._reasons
+        lines: list[bytes] = []
+        for raw, line, row in arrivals:
+            message = line.result.message
+            if message is None or line.result.type != "succeeded":
+                self._fail(read_failure(raw, line, columns_of(row), self.rounds), raw)
+                continue
+            price(message.model, read_usage(message.usage))
+            if skip and line.custom_id in skip:
+                continue
+            reason = message.stop_reason
+            reasons[reason] = reasons.get(reason, 0) + 1
+            lines.append(raw)
+        if lines:
+            self._count_answers(len(lines))
+            self.writer.succeeded.add_lines(lines)
+
+    def _count_answers(self, number: int) -> None:
+        counts = self.tally.counts
+        counts["succeeded"] = counts.get("succeeded", 0) + number
+
     def _sort(self, arrivals: list[Arrival], columns_of: Callable[[int], Raw]) -> None:
         price, skip, reasons = self.meter.add, self.skip, self._reasons
-        plain = not self.reading.checks and not self.reading.include_message
+        plain = self.plain
         answers: list[SucceededRecord] = []
         lines: list[bytes] = []
         for raw, line, row in arrivals:
@@ -84,8 +115,7 @@ class Sorter:
             answers.append(record)
             lines.append(raw)
         if answers:
-            counts = self.tally.counts
-            counts["succeeded"] = counts.get("succeeded", 0) + len(answers)
+            self._count_answers(len(answers))
             if self.writer.raw:
                 self.writer.succeeded.add_lines(lines)
             else:

@@ -20,6 +20,8 @@ from typing import IO, Any, cast
 
 BLOCK = 1 << 20
 """Bytes moved at a time when a file is streamed."""
+UPLOAD_BLOCK = 8 << 20
+"""Bytes that are held before they go to the store (S3 takes 10,000 such blocks; fsspec would hold 50 MB)."""
 
 _LOCAL = ("file", "local")
 
@@ -154,7 +156,7 @@ class Folder:
         temporary = f"{path}.tmp-{secrets.token_hex(4)}"
         self._make_parent(path)
         try:
-            with self.fs.open(temporary, "wb") as file:
+            with self.fs.open(temporary, "wb", block_size=UPLOAD_BLOCK) as file:
                 yield file
             self.fs.mv(temporary, path)
         except BaseException:

@@ -66,7 +66,7 @@ def test_raw_files_hold_the_apis_own_lines(
     root: Folder, api: BatchesApi, emulator: Emulator, tmp_path: Path
 ) -> None:
     summary = delivered(root, api, emulator, tmp_path / "out", format="raw")
-    with api.results(emulator.batches()[0]["id"]) as blocks:
+    with api.results(summary["batch_ids"][0]) as blocks:
         lines = {line for line in b"".join(blocks).split(b"\n") if line}
     part = [(tmp_path / "out" / set_ / "part-00000.jsonl").read_bytes() for set_ in ("succeeded", "errored")]
     assert {line for line in b"".join(part).split(b"\n") if line} == lines
