@@ -52,6 +52,15 @@ class Rates:
             + spending.web_searches * self.web_search
         )
 
+    def uncached(self, spending: Spending) -> int:
+        """Price of the same usage if nothing of it had been written to the prompt cache or read from it."""
+        cached = spending.write_5m_tokens + spending.write_1h_tokens + spending.read_tokens
+        return (
+            (spending.input_tokens + cached) * self.input
+            + spending.output_tokens * self.output
+            + spending.web_searches * self.web_search
+        )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tier:
@@ -221,6 +230,7 @@ class Meter:
                 if account.rates is not None and account.standard is not None:
                     counted.batch_pico = account.rates.of(counted)
                     counted.standard_pico = account.standard.of(counted)
+                    counted.uncached_pico = account.rates.uncached(counted)
                 key = counted.model, counted.geo
                 merged.setdefault(key, Spending(model=key[0], geo=key[1])).add(counted)
         return [merged[key] for key in sorted(merged)]
@@ -241,6 +251,7 @@ def cost_summary(spendings: list[Spending]) -> dict[str, Any]:
     priced = [spending for spending in spendings if spending.batch_pico is not None]
     batch = sum(spending.batch_pico or 0 for spending in priced)
     standard = sum(spending.standard_pico or 0 for spending in priced)
+    uncached = sum(spending.uncached_pico or 0 for spending in priced)
     read = sum(spending.read_tokens for spending in spendings)
     written = sum(spending.write_5m_tokens + spending.write_1h_tokens for spending in spendings)
     prompt = read + written + sum(spending.input_tokens for spending in spendings)
@@ -250,6 +261,7 @@ def cost_summary(spendings: list[Spending]) -> dict[str, Any]:
         "standard_usd": standard / PICO if known else None,
         "saved_usd": (standard - batch) / PICO if known else None,
         "unpriced_requests": sum(s.requests for s in spendings if s.batch_pico is None),
+        "cache_saved_usd": (uncached - batch) / PICO if known else None,
         "cache_hit_rate": round(read / prompt, 4) if prompt else None,
         "by_model": _by_model(spendings),
     }

@@ -30,12 +30,14 @@ class Spending(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What it cost, in picodollars; None for a model without a known price."""
     standard_pico: int | None = None
     """What the same usage would have cost outside a batch."""
+    uncached_pico: int | None = None
+    """What the same tokens would have cost in a batch without prompt caching."""
 
     def add(self, other: Spending) -> None:
         """Add the numbers of the same model and region."""
         for name in _NUMBERS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        for name in ("batch_pico", "standard_pico"):
+        for name in ("batch_pico", "standard_pico", "uncached_pico"):
             mine, more = getattr(self, name), getattr(other, name)
             setattr(self, name, None if mine is None and more is None else (mine or 0) + (more or 0))
 

@@ -58,6 +58,8 @@ class ClaudeBatchResultsOperator(BaseOperator):
     template_fields: Sequence[str] = ("batch", "output_path", "conn_id", "storage_path")
     ui_color = "#f5e8df"
     operator_extra_links = (ClaudeConsoleLink(), OutputFolderLink())
+    cancel_on_kill: bool | None = None
+    """While waiting: cancel the batches when a person ends the task; None for those of a job."""
 
     def __init__(
         self,
@@ -188,7 +190,8 @@ class ClaudeBatchResultsOperator(BaseOperator):
         wait = begin_wait(handle, poll_interval=self.poll_interval)
         if not look(wait, delivery.api, self.log):
             push_progress(context, wait.progress)
-            self.defer(trigger=trigger_for(wait, self.conn_id), method_name="execute_complete")
+            trigger = trigger_for(wait, self.conn_id, cancel_on_kill=self.cancel_on_kill)
+            self.defer(trigger=trigger, method_name="execute_complete")
 
     def _schema(self, recorded: dict[str, Any] | None) -> OutputSchema | None:
         from airflow_claude_batch.batches.output_schema import OutputSchema

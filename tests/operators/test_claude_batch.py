@@ -274,3 +274,25 @@ def test_no_prompt_is_logged(emulator: Emulator, tmp_path: Path, caplog: pytest.
         )
         ask.execute(Try(task_id="ask").context)
     assert "onfidential" not in caplog.text
+
+
+@pytest.mark.parametrize("cancel", [True, False])
+def test_a_kill_while_it_waits_cancels_only_where_that_is_wanted(
+    emulator: Emulator, tmp_path: Path, cancel: bool
+) -> None:
+    defer = deferred(operator(tmp_path, rows(1), cancel_on_kill=cancel), Try(task_id="ask"))
+    assert defer.trigger.cancel_on_kill is cancel
+
+
+def test_the_summary_says_what_caching_saved_or_cost(emulator: Emulator, tmp_path: Path) -> None:
+    emulator.settings(duration=0)
+
+    def cost(name: str, count: int) -> dict[str, Any]:
+        ask = operator(tmp_path / name, rows(count), system=f"{name} rules. " * 4000, cache="1h")
+        money: dict[str, Any] = ask.execute(Try(task_id="ask").context)["cost"]
+        return money
+
+    many = cost("many", 20)
+    assert many["cache_saved_usd"] > 0
+    assert many["cache_hit_rate"] > 0.5
+    assert cost("one", 1)["cache_saved_usd"] < 0, "a single request writes the cache and reads nothing"
