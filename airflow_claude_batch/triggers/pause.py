@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import datetime
 from collections.abc import AsyncIterator
+from importlib import import_module
 from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_claude_batch.triggers.connection import HOOK
 
 
 class PauseTrigger(BaseTrigger):
@@ -34,6 +37,9 @@ class PauseTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Sleep until the moment has come."""
+        if self.batch_ids:
+            # A kill has but seconds, and the first import of the SDK takes some.
+            await asyncio.to_thread(import_module, HOOK)
         at = datetime.datetime.fromisoformat(self.at)
         await asyncio.sleep(max((at - datetime.datetime.now(datetime.UTC)).total_seconds(), 0.0))
         yield TriggerEvent({"status": "resume"})
