@@ -12,7 +12,11 @@ from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_d
 from airflow_claude_batch.operators.claude_batch import ClaudeBatchOperator
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     from airflow.sdk import Context
+
+    from airflow_claude_batch.decorators.arguments import ClaudeBatchArguments
 
 
 class HiddenArguments:
@@ -100,8 +104,13 @@ def _references(value: Any) -> Iterator[Any]:
     return iter(XComArg.iter_xcom_references(value))
 
 
-def claude_batch_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
+def claude_batch_task(
+    python_callable: Callable[..., Any] | None = None, **kwargs: Unpack[ClaudeBatchArguments]
+) -> TaskDecorator:
     """Make a function a task that sends its records as message batches; in DAG files ``@task.claude_batch``.
+
+    Airflow's own type stub knows no decorators of providers. Where an editor should know the arguments,
+    use this function itself: ``@claude_batch_task(model=...)`` is the same.
 
     :param python_callable: the function
     :param kwargs: arguments of ``ClaudeBatchOperator`` except ``requests``

@@ -125,7 +125,7 @@ class ClaudeBatchSubmitOperator(BaseOperator):
         self.output_schema = output_schema
         self.expected_output_tokens = expected_output_tokens
         self.max_cost_usd = max_cost_usd
-        self.cancel_on_kill = cancel_on_kill
+        self.cancel_on_kill: bool | None = cancel_on_kill
         self._submission: Submission | None = None
 
     @property

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime
 import importlib
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,18 @@ def test_airflow_finds_the_decorator_through_the_provider_info() -> None:
     module, _, name = entry["class-name"].rpartition(".")
     assert entry["name"] == "claude_batch"
     assert getattr(importlib.import_module(module), name) is claude_batch_task
+
+
+def test_editors_know_every_argument_that_the_operators_take() -> None:
+    from airflow_claude_batch import ClaudeBatchResultsOperator, ClaudeBatchSubmitOperator
+    from airflow_claude_batch.decorators.arguments import ResultsArguments, SubmitArguments
+
+    def taken(operator: type) -> set[str]:
+        return set(inspect.signature(operator.__init__).parameters) - {"self", "kwargs", "requests", "batch"}
+
+    submit = taken(ClaudeBatchSubmitOperator)
+    assert set(SubmitArguments.__annotations__) == submit
+    assert set(ResultsArguments.__annotations__) == taken(ClaudeBatchResultsOperator) - submit
 
 
 def test_what_a_generator_yields_is_answered_and_the_summary_comes_back() -> None:
