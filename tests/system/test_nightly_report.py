@@ -45,11 +45,15 @@ def test_the_wait_holds_no_worker_slot_and_every_request_is_delivered_once(
 
     [batch] = emulator.batches()
     emulator.end(batch["id"])
+    emulator.wait_for("POST", CREATE, count=2, timeout=60)
+    second = emulator.batches()[1]["id"]
+    assert emulator.custom_ids(second) == EXPIRED["custom_ids"], "only what is worth it is sent again"
+    emulator.end(second)
     assert api.wait_for_run(DAG, run_id, timeout=90) == "success"
 
-    assert len(emulator.journal(method="POST", path=CREATE)) == 1
+    assert len(emulator.journal(method="POST", path=CREATE)) == 2
     summary = api.xcom(DAG, run_id, "results")
-    assert summary["batch_ids"] == [batch["id"]]
+    assert summary["batch_ids"] == [batch["id"], second]
     assert_delivered(summary, succeeded=ACCOUNTS - 2, errored=1, expired=1)
     assert summary["errors"] == {"invalid_request_error": 1, "expired": 1}
 
