@@ -23,8 +23,9 @@ from airflow.sdk import DAG, BaseOperator, BaseSensorOperator, task
 start = time.perf_counter()
 import airflow_claude_batch
 for name in airflow_claude_batch.__all__:
-    if "Operator" in name or "Sensor" in name:
+    if "Hook" not in name and "Trigger" not in name:
         getattr(airflow_claude_batch, name)
+import airflow_claude_batch.decorators.claude_batch
 print(json.dumps([time.perf_counter() - start, sorted(sys.modules)]))
 """
 
