@@ -236,8 +236,10 @@ def warm_up(way: str) -> None:
     assert airflow.sdk.ObjectStoragePath
     assert anthropic.types.messages
     assert genai_prices.calc_price
-    for module in ("genai_prices.data", "airflow_claude_batch.batches.delivery"):
-        importlib.import_module(module)
+    for module in ("batches.delivery", "batches.writers", "hooks.claude_batch", "settings"):
+        importlib.import_module(f"airflow_claude_batch.{module}")
+    assert importlib.import_module("genai_prices.data").providers
+    assert airflow.sdk.ObjectStoragePath("file:///").fs
     if way == "parquet":
         import pyarrow.parquet
 
