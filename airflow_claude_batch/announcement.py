@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from airflow_claude_batch.batches.ledger import Ledger
 
 XCOM_KEY = "claude_batch"
+HANDLE_KEY = "handle"
+"""Of a task that waits: which job's batches, those of later rounds included."""
 VERSION = 1
 
 

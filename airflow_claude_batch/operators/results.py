@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.sdk import BaseOperator
 
+from airflow_claude_batch.announcement import HANDLE_KEY
 from airflow_claude_batch.failures import no_retry_when_final
 from airflow_claude_batch.handles import Handle
 from airflow_claude_batch.links.claude_batch import ClaudeConsoleLink, OutputFolderLink
@@ -154,6 +155,7 @@ class ClaudeBatchResultsOperator(BaseOperator):
                 self._submit_rest(delivery, job)
                 batch_ids = [part.batch_id for _, part in pending if part.batch_id]
                 if batch_ids:
+                    ti.xcom_push(key=HANDLE_KEY, value=job.ledger.handle)
                     self._wait_for(context, delivery, Handle(batch_ids=batch_ids, job=url))
                 delivery.harvest(job)
                 spool_next(job)

@@ -82,7 +82,10 @@ class Job:
         """Batches that were seen to end."""
         if self.summary is not None:
             return len(self.batch_ids)
-        return self.progress.ended if self.progress else 0
+        if self.progress is None:
+            return 0
+        # The last wait is for some of the batches only, once a round has followed another.
+        return max(len(self.batch_ids) - (self.progress.batches - self.progress.ended), 0)
 
     @property
     def can_cancel(self) -> bool:

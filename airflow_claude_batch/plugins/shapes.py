@@ -12,13 +12,13 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from airflow_claude_batch.announcement import XCOM_KEY
+from airflow_claude_batch.announcement import HANDLE_KEY, XCOM_KEY
 
 ANNOUNCEMENT = XCOM_KEY
 SUMMARY = "summary"
 PROGRESS = "progress"
 ESTIMATE = "estimate"
-HANDLE = "handle"
+HANDLE = HANDLE_KEY
 CANCELED = "claude_batch_canceled"
 
 JOB_KEYS = (ANNOUNCEMENT, SUMMARY, PROGRESS, ESTIMATE, HANDLE, CANCELED)

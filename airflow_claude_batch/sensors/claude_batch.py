@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
+from airflow_claude_batch.announcement import HANDLE_KEY
 from airflow_claude_batch.handles import Handle
 from airflow_claude_batch.links.claude_batch import ClaudeConsoleLink
 
@@ -81,6 +82,7 @@ class ClaudeBatchSensor(BaseSensorOperator):
         if not result:
             wait = self._begun
             self.log.info("%s", wait.describe(datetime.now(UTC)))
+            context["ti"].xcom_push(key=HANDLE_KEY, value=Handle.parse(self.batch).as_dict())
             push_progress(context, wait.progress)
             trigger = trigger_for(wait, self.conn_id, cancel_on_kill=self.cancel_on_kill)
             self.defer(trigger=trigger, method_name="execute_complete")
