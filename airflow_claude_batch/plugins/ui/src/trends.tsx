@@ -140,7 +140,7 @@ const CostChart = ({ groups, totals }: { readonly groups: Group[]; readonly tota
               </title>
               <rect fill="transparent" height={inner.height} width={step} x={MARGIN.left + step * index} y={MARGIN.top} />
               <rect
-                fill="var(--chakra-colors-bg-emphasized)"
+                fill="var(--chakra-colors-border-emphasized)"
                 height={y(0) - y(sum.cost_usd + sum.saved_usd)}
                 rx={2}
                 width={bar}
@@ -222,7 +222,7 @@ export const Trends = ({ totals }: { readonly totals: Totals }) => {
           <HStack flexWrap="wrap" fontSize="sm" gap={4} justify="space-between" mb={2}>
             <Text fontWeight="medium">Cost by day and DAG</Text>
             <HStack color="fg.muted" fontSize="xs" gap={2}>
-              <Swatch color="var(--chakra-colors-bg-emphasized)" /> saved against standard prices
+              <Swatch color="var(--chakra-colors-border-emphasized)" /> saved against standard prices
             </HStack>
           </HStack>
           <CostChart groups={groups} totals={totals} />
@@ -271,7 +271,7 @@ export const Tiles = ({ inFlight, totals }: { readonly inFlight: string; readonl
   const { all, batch_seconds: batches, last_24_hours: lastDay } = totals;
 
   return (
-    <SimpleGrid gap={3} minChildWidth="170px">
+    <SimpleGrid gap={3} minChildWidth="140px">
       <Tile name="In flight now" note="jobs" value={inFlight} />
       <Tile
         name="Cost, last 24 hours"
