@@ -182,10 +182,15 @@ def test_batches_that_a_later_task_submits_again_belong_to_the_job(ask: Any, ses
         key="handle", value=value, dag_id=one.dag_id, run_id=one.run_id, task_id="results",
         serialize=False, session=session,
     )  # fmt: skip
+    XComModel.set(
+        key="progress", value={"batches": 1, "ended": 0}, dag_id=one.dag_id, run_id=one.run_id,
+        task_id="results", serialize=False, session=session,
+    )  # fmt: skip
     session.commit()
     job = ask("job", dag_id=one.dag_id, run_id=one.run_id, task_id="submit")
     assert [batch["id"] for batch in job["batch_list"]] == [*one.batch_ids, "msgbatch_again"]
-    assert job["batches"] == 2
+    assert (job["batches_ended"], job["batches"], job["state"]) == (1, 2, "waiting")
+    assert job["can_cancel"]
 
 
 def test_two_jobs_of_one_run_keep_their_own_tasks_and_results(ask: Any, session: Session) -> None:
