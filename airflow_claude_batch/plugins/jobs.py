@@ -59,9 +59,9 @@ class Job:
         """In one word, where the job stands."""
         if self.summary is not None:
             counts = self.summary.counts
-            if counts.succeeded == 0:
-                return "failed"
-            return "delivered" if counts.succeeded == counts.total else "partial"
+            if counts.succeeded == counts.total:
+                return "delivered"
+            return "partial" if counts.succeeded else "failed"
         if any(task.state in _FAILED for task in self.tasks):
             return "failed"
         if not self.in_flight:

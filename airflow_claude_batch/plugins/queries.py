@@ -304,7 +304,7 @@ def _has_result(wanted: JobFilter) -> ColumnElement[bool]:
         return job.in_(jobs.where(succeeded == total))
     if wanted.result == "partial":
         return job.in_(jobs.where(succeeded < total, succeeded > 0))
-    return job.not_in(jobs.where(succeeded > 0))
+    return job.not_in(jobs.where(or_(succeeded > 0, total == 0)))
 
 
 def _job_of(value: Any) -> Any:

@@ -116,6 +116,13 @@ def test_lists_page_newest_first_and_filters_narrow_them(ask: Any, session: Sess
     assert names(ask("jobs", view="recent", q="SEEDED-00004")) == ["00004"]
 
 
+def test_a_job_of_no_requests_has_not_failed(ask: Any, session: Session) -> None:
+    seed(session, [Seed(requests=0)])
+    assert ask("jobs", view="recent")["jobs"][0]["state"] == "delivered"
+    assert ask("jobs", view="recent", result="delivered")["total"] == 1
+    assert ask("jobs", view="recent", result="failed")["total"] == 0
+
+
 def test_mapped_tasks_have_a_job_each(ask: Any, session: Session) -> None:
     seeds = [
         Seed(number=number, run=7, map_index=number, stage="waiting" if number == 2 else "delivered")
