@@ -19,6 +19,7 @@ import msgspec
 
 from airflow_claude_batch.batches import ledger as ledgers
 from airflow_claude_batch.batches.api import Batch, BatchesApi
+from airflow_claude_batch.batches.errors import IncompleteResultsError
 from airflow_claude_batch.batches.jobs import Job
 from airflow_claude_batch.batches.ledger import Part
 from airflow_claude_batch.batches.resultlines import read_custom_ids
@@ -130,13 +131,22 @@ def _compare(job: Job, part: Part, candidates: list[Batch], api: BatchesApi) -> 
 
 
 def is_batch_of(folder: Folder, part: Part, batch_id: str, api: BatchesApi) -> bool:
-    """Whether an ended batch holds exactly the custom_ids of a part."""
+    """Whether an ended batch holds exactly the custom_ids of a part.
+
+    :raises IncompleteResultsError: when the download ended early; that is no sign of another's batch
+    """
     expected = {custom_id for custom_id, _ in read_inputs(folder, part.inputs)}
     for custom_id in _ids(api, batch_id):
         if custom_id not in expected:
             return False
         expected.discard(custom_id)
-    return not expected
+    if expected:
+        # The batch is of the part's size, and every custom_id so far is the part's.
+        raise IncompleteResultsError(
+            f"{len(expected)} of {part.request_count} results of {batch_id} did not come; the download ended "
+            "early."
+        )
+    return True
 
 
 def _ids(api: BatchesApi, batch_id: str) -> Iterator[str]:

@@ -22,6 +22,7 @@ from airflow_claude_batch.batches.api import Batch, BatchesApi
 from airflow_claude_batch.batches.errors import (
     AccessError,
     AmbiguousSubmissionError,
+    IncompleteResultsError,
     LostOwnershipError,
     RejectedError,
     SubmissionError,
@@ -211,10 +212,11 @@ class Submission:
         :param now: last moment at which the POST was under way, where it was this process's own
         """
         import anthropic
+        import httpx2
 
         try:
             finding = reconcile.find_batch(self.job, part, self.api)
-        except anthropic.APIError as error:
+        except (anthropic.APIError, httpx2.TransportError, IncompleteResultsError) as error:
             return self._ask_again(error)
         if finding.batch is not None:
             log.warning(

@@ -223,6 +223,22 @@ def test_a_key_that_is_revoked_while_an_answer_is_sought_fails_and_sends_nothing
     assert creates(emulator) == 1
 
 
+@pytest.mark.parametrize("clean_end", [True, False])
+def test_a_short_download_does_not_make_our_own_batch_look_like_anothers(
+    root: Folder, api: BatchesApi, emulator: Emulator, clean_end: bool
+) -> None:
+    emulator.fault("drop_after", method="POST", path=CREATE, times=2)
+    submit(root, api, records(20), per_part=10)
+    for batch in emulator.batches():
+        emulator.end(batch["id"])
+    emulator.fault("cut_results", method="GET", path="/results$", times=2, fraction=0.5, clean_end=clean_end)
+    ids, later = submit(root, api, records(20), per_part=10)
+    while later is not None:
+        ids, later = submit(root, api, records(20), per_part=10)
+    assert sorted(ids) == sorted(batch["id"] for batch in emulator.batches())
+    assert creates(emulator) == 2
+
+
 def test_the_batch_of_another_job_is_not_taken(root: Folder, api: BatchesApi, emulator: Emulator) -> None:
     other = Identity(dag_id="other", run_id="r", task_id="t")
     theirs, _ = submit(root, api, records(10, "Theirs"), identity=other)

@@ -71,6 +71,13 @@ class AirflowApi:
         body = {"logical_date": now, "conf": conf or {}}
         return self._call("POST", f"/api/v2/dags/{dag_id}/dagRuns", json=body)["dag_run_id"]
 
+    def unpause(self, dag_id: str) -> None:
+        self._call("PATCH", f"/api/v2/dags/{dag_id}", json={"is_paused": False})
+
+    def runs(self, dag_id: str) -> list[dict[str, Any]]:
+        """The DAG's first hundred runs."""
+        return self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns", params={"limit": 100})["dag_runs"]
+
     def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
         return self._call("GET", _run_path(dag_id, run_id))
 

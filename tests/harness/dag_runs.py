@@ -76,7 +76,6 @@ def run_dag(dag: DAG, conf: dict[str, Any] | None = None) -> Run:
 def _store(dag: DAG) -> None:
     from airflow.models.dagbundle import DagBundleModel
     from airflow.models.serialized_dag import SerializedDagModel
-    from airflow.serialization.definitions.dag import SerializedDAG
     from airflow.serialization.serialized_objects import LazyDeserializedDAG
     from airflow.utils.session import create_session
 
@@ -84,5 +83,13 @@ def _store(dag: DAG) -> None:
         session.merge(DagBundleModel(name=BUNDLE))
         session.flush()
         lazy = LazyDeserializedDAG.from_dag(dag)
-        SerializedDAG.bulk_write_to_db(BUNDLE, None, [lazy], session=session)
+        _serialized_dag_class().bulk_write_to_db(BUNDLE, None, [lazy], session=session)
         SerializedDagModel.write_dag(lazy, bundle_name=BUNDLE, session=session)
+
+
+def _serialized_dag_class() -> Any:
+    try:
+        from airflow.serialization.definitions.dag import SerializedDAG
+    except ImportError:  # Airflow 3.1
+        from airflow.serialization.serialized_objects import SerializedDAG
+    return SerializedDAG

@@ -77,7 +77,7 @@ class LocalAirflow:
         self.dags.mkdir(parents=True)
         (self.home / "components").mkdir()
         common = common_settings(self.home, [self.dags, *dag_folders])
-        write_settings(self.home, _merged(common, _server_settings(self.url), settings or {}))
+        write_settings(self.home, merged(common, server_settings(self.url), settings or {}))
         (self.home / "simple_auth_manager_passwords.json.generated").write_text(
             json.dumps({USERNAME: PASSWORD})
         )
@@ -262,7 +262,7 @@ def common_settings(home: Path, dag_folders: Sequence[Path]) -> dict[str, dict[s
     }
 
 
-def _server_settings(url: str) -> dict[str, dict[str, str]]:
+def server_settings(url: str) -> dict[str, dict[str, str]]:
     return {
         "core": {
             "simple_auth_manager_users": f"{USERNAME}:admin",
@@ -283,12 +283,12 @@ def _database(home: Path) -> dict[str, str]:
     return {"sql_alchemy_conn": f"sqlite:///{home / 'airflow.db'}"}
 
 
-def _merged(*layers: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
-    merged: dict[str, dict[str, str]] = {}
+def merged(*layers: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
+    result: dict[str, dict[str, str]] = {}
     for layer in layers:
         for section, options in layer.items():
-            merged.setdefault(section, {}).update(options)
-    return merged
+            result.setdefault(section, {}).update(options)
+    return result
 
 
 def free_port(port: int = 0) -> int:

@@ -6,6 +6,7 @@ import datetime
 import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import msgspec
 from airflow.models.dag import DagModel
@@ -14,7 +15,7 @@ from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
 from airflow.utils.types import DagRunType
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import String, delete, func, insert, select
 from uuid6 import uuid7
 
 if TYPE_CHECKING:
@@ -69,15 +70,14 @@ def seed(session: Session, seeds: Sequence[Seed], now: datetime.datetime | None 
     if session.scalar(select(DagBundleModel.name).where(DagBundleModel.name == BUNDLE)) is None:
         session.execute(insert(DagBundleModel.__table__).values(name=BUNDLE, active=True))
     for dag_id in {one.dag_id for one in seeds} - known:
-        session.execute(
-            insert(DagModel.__table__).values(
-                dag_id=dag_id, bundle_name=BUNDLE, is_paused=False, is_stale=False, fileloc="seeded.py",
-                relative_fileloc="seeded.py", max_active_tasks=16, max_consecutive_failed_dag_runs=0,
-                has_task_concurrency_limits=False, timetable_type="NullTimetable", fail_fast=False,
-                timetable_partitioned=False, timetable_periodic=False, exceeds_max_non_backfill=False,
-                has_import_errors=False,
-            )
-        )  # fmt: skip
+        row = {
+            "dag_id": dag_id, "bundle_name": BUNDLE, "is_paused": False, "is_stale": False,
+            "fileloc": "seeded.py", "relative_fileloc": "seeded.py", "max_active_tasks": 16,
+            "max_consecutive_failed_dag_runs": 0, "has_task_concurrency_limits": False,
+            "timetable_type": "NullTimetable", "fail_fast": False, "timetable_partitioned": False,
+            "timetable_periodic": False, "exceeds_max_non_backfill": False, "has_import_errors": False,
+        }  # fmt: skip
+        session.execute(insert(DagModel.__table__).values(**_known(DagModel, row)))
     first = (session.scalar(select(func.max(DagRun.id))) or 0) + 1
     runs: dict[tuple[str, str], dict[str, Any]] = {}
     instances, xcoms = [], []
@@ -89,8 +89,19 @@ def seed(session: Session, seeds: Sequence[Seed], now: datetime.datetime | None 
         xcoms += list(_xcoms(one, runs[place]["id"], now))
     for model, rows in ((DagRun, list(runs.values())), (TaskInstance, instances), (XComModel, xcoms)):
         for start in range(0, len(rows), 1000):
-            session.execute(insert(model.__table__), rows[start : start + 1000])
+            some = [_known(model, row) for row in rows[start : start + 1000]]
+            session.execute(insert(model.__table__), some)
     session.commit()
+
+
+def _known(model: Any, row: dict[str, Any]) -> dict[str, Any]:
+    """The row as this version of Airflow has it: 3.1 lacks some columns, and its UUIDs are text."""
+    columns = model.__table__.columns
+    return {
+        name: str(value) if isinstance(columns[name].type, String) and isinstance(value, UUID) else value
+        for name, value in row.items()
+        if name in columns
+    }
 
 
 def wipe(session: Session) -> None:

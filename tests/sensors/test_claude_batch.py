@@ -5,13 +5,13 @@ import json
 from typing import Any
 
 import pytest
+from airflow.exceptions import AirflowRescheduleException
 from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
     TaskDeferred,
 )
-from airflow.exceptions import AirflowRescheduleException
 
 from airflow_claude_batch.emulator.testing import CANCEL, CREATE, RETRIEVE, Emulator
 from airflow_claude_batch.sensors.claude_batch import ClaudeBatchSensor
