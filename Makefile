@@ -6,6 +6,10 @@
 #   make ui              the same Airflow, staying up for a browser until Ctrl-C
 #   make test            all tests; make test ARGS='-k ledger' for some
 #   make ui-build        the UI's bundle from its source (needs Node 20.19 or newer)
+#   make test-matrix     the same on the oldest and newest Airflow and with the lowest dependencies
+#                        (make test-matrix MATRIX=oldest for one of them)
+#   make test-cluster    a distributed Airflow (Celery, PostgreSQL, S3, two triggerers) and its faults
+#   make cluster         the same cluster, staying up until Ctrl-C
 #   make lint, format    ruff, mypy; what is fixable, fixed
 #   make clean           remove .venv, .demo and caches
 
@@ -13,12 +17,14 @@ PYTHON ?= python3
 DAG ?= nightly_report
 LIVE ?=
 ARGS ?=
+MATRIX ?=
 
 LIVE_OPTION := $(if $(filter-out 0 no false,$(LIVE)),--live)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+CLUSTER_INSTALLED := .venvs/cluster/.installed
 
-.PHONY: demo ui ui-build test lint format clean
+.PHONY: demo ui ui-build test test-matrix test-cluster cluster lint format clean
 .DEFAULT_GOAL := demo
 
 demo: $(INSTALLED)
@@ -33,6 +39,15 @@ ui-build:
 test: $(INSTALLED)
 	$(BIN)/python -m pytest $(ARGS)
 
+test-matrix: $(INSTALLED)
+	$(BIN)/python -m tests.matrix $(MATRIX)
+
+test-cluster: $(CLUSTER_INSTALLED)
+	.venvs/cluster/bin/python -m pytest tests/cluster $(ARGS)
+
+cluster: $(CLUSTER_INSTALLED)
+	@.venvs/cluster/bin/python -m tests.cluster
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -44,7 +59,7 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv .demo .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf .venv .venvs .demo .mypy_cache .pytest_cache .ruff_cache build dist
 
 # uv, because pip back-tracks for minutes over Airflow's dependencies and uv resolves them in seconds.
 $(INSTALLED): pyproject.toml
@@ -54,4 +69,10 @@ $(INSTALLED): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group dev --editable '.[emulator,parquet]'
+	@touch $@
+
+$(CLUSTER_INSTALLED): $(INSTALLED)
+	@echo 'Installing Airflow with Celery, PostgreSQL and S3 into .venvs/cluster …'
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venvs/cluster
+	@$(BIN)/uv pip install --quiet --python .venvs/cluster/bin/python --group cluster --editable '.[emulator,s3]'
 	@touch $@

@@ -31,7 +31,7 @@ DAGS = REPOSITORY / "dags"
 UI_PORT = 8080
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-BATCH_SECONDS = 15
+BATCH_SECONDS = 12
 RUN_SECONDS = 180
 EMULATOR_SETTINGS = {"outcomes": {"errored": {"overloaded_error": 0.015}, "expired": 0.01}}
 

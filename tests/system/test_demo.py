@@ -62,7 +62,7 @@ def test_it_succeeds_shows_where_the_answers_are_and_leaves_no_process(demo: Dem
     demo.wait_for("no worker slot held (0 of")
     assert len(demo.sessions) == 5  # the emulator and Airflow's four components
     assert demo.process.wait(120) == 0, demo.output
-    assert "Requests  200 in 1 batch(es): 194 succeeded, 2 errored, 4 expired" in demo.output
+    assert "Requests  200 in 2 batch(es): 196 succeeded, 2 errored, 2 expired" in demo.output
     assert "succeeded/part-00000.jsonl" in demo.output
     assert demo.left_behind() == []
 

@@ -88,13 +88,3 @@ def test_marking_the_running_task_failed_cancels_what_it_submitted(
     airflow.api.mark_task(DAG, run_id, "submit", "failed")
     until(lambda: all(batch["processing_status"] == "canceling" for batch in emulator.batches()))
     assert len(emulator.batches()) == 2
-
-
-def test_marking_a_paused_submission_failed_cancels_what_it_submitted(
-    airflow: LocalAirflow, emulator: Emulator
-) -> None:
-    emulator.settings(queue_limit=20, retry_after=300)
-    run_id = airflow.api.trigger(DAG)
-    airflow.api.wait_for_task(DAG, run_id, "submit", "deferred")
-    airflow.api.mark_task(DAG, run_id, "submit", "failed")
-    until(lambda: [batch["processing_status"] for batch in emulator.batches()] == ["canceling"] * 2)
