@@ -78,6 +78,10 @@ class AirflowApi:
         """The DAG's first hundred runs."""
         return self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns", params={"limit": 100})["dag_runs"]
 
+    def mark_run(self, dag_id: str, run_id: str, state: str) -> None:
+        """Do what a person does with "Mark run as failed" or "Mark run as success"."""
+        self._call("PATCH", _run_path(dag_id, run_id), json={"state": state})
+
     def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
         return self._call("GET", _run_path(dag_id, run_id))
 
