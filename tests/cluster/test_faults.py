@@ -1,0 +1,208 @@
+"""What machines do to a distributed Airflow, and that no request is paid twice or lost for it.
+
+Each test asks the emulator what it received, and the bucket what lies in it.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_claude_batch.emulator.testing import CANCEL, CREATE, RESULTS
+from tests.cluster.cluster import STORAGE, WORKERS
+from tests.harness.processes import wait_until
+
+if TYPE_CHECKING:
+    from airflow_claude_batch.emulator.testing import Emulator
+    from tests.cluster.cluster import Cluster
+    from tests.cluster.services import Bucket
+
+REQUESTS = 30
+BATCHES = 3
+OUTAGE_SECONDS = 40
+"""Longer than a lease lives without being renewed."""
+SETTLE_SECONDS = 15
+"""By then the health of a component that has ended is no longer taken for good."""
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+
+
+@dataclass
+class Run:
+    """One run of a DAG on the cluster."""
+
+    cluster: Cluster
+    emulator: Emulator
+    bucket: Bucket
+    dag_id: str
+    run_id: str
+
+    def instance(self, task_id: str) -> dict[str, Any]:
+        return self.cluster.api.task_instance(self.dag_id, self.run_id, task_id)
+
+    def worker(self, task_id: str) -> str:
+        """The worker that runs the task, or ran it last."""
+        name = str(self.instance(task_id)["hostname"])
+        assert name in WORKERS
+        return name
+
+    def is_deferred(self, task_id: str) -> None:
+        self.cluster.api.wait_for_task(self.dag_id, self.run_id, task_id, "deferred", timeout=120)
+
+    def end_batches(self) -> None:
+        for batch in self.emulator.batches():
+            self.emulator.end(batch["id"])
+
+    def succeeds(self) -> None:
+        """The run ends well, every request was paid once, and each has one answer in the bucket."""
+        assert self.cluster.api.wait_for_run(self.dag_id, self.run_id, timeout=240) == "success"
+        assert self.emulator.ledger()["submitted_once"] == REQUESTS
+        assert len(self.emulator.batches()) == (1 if self.dag_id == "one_task" else BATCHES)
+        assert self.output() == sorted(f"r-{number}" for number in range(REQUESTS))
+        assert not [key for key in self.bucket.keys("") if "tmp" in key]
+
+    def output(self) -> list[str]:
+        return delivered(self.bucket, f"output/{self.dag_id}/{self.run_id}")
+
+    def ledger(self) -> dict[str, Any]:
+        [key] = [
+            key
+            for key in self.bucket.keys(f"{STORAGE}/jobs/{self.dag_id}/")
+            if key.endswith("ledger.json") and json.loads(self.bucket.read(key))["run_id"] == self.run_id
+        ]
+        return dict(json.loads(self.bucket.read(key)))
+
+
+def start(cluster: Cluster, emulator: Emulator, bucket: Bucket, dag_id: str) -> Run:
+    cluster.api.wait_for_dag(dag_id)
+    return Run(cluster, emulator, bucket, dag_id, cluster.api.trigger(dag_id))
+
+
+def delivered(bucket: Bucket, prefix: str) -> list[str]:
+    """custom_ids of the succeeded records of a complete delivery."""
+    keys = bucket.keys(f"{prefix}/")
+    assert f"{prefix}/summary.json" in keys
+    lines = [line for key in keys if "/succeeded/" in key for line in bucket.read(key).splitlines()]
+    return sorted(json.loads(line)["custom_id"] for line in lines)
+
+
+def test_tasks_on_different_machines_share_nothing_but_the_bucket(
+    cluster: Cluster, emulator: Emulator, bucket: Bucket
+) -> None:
+    run = start(cluster, emulator, bucket, "two_machines")
+    run.is_deferred("wait")
+    run.end_batches()
+    run.succeeds()
+    assert [run.worker("submit"), run.worker("results")] == ["worker-1", "worker-2"]
+    for worker in WORKERS:
+        assert not (cluster.home(worker) / "claude_batch").exists()
+
+
+def test_a_machine_lost_between_post_and_record_costs_nothing(
+    cluster: Cluster, emulator: Emulator, bucket: Bucket
+) -> None:
+    # Two POSTs of equal size may be under way: whose batch it is, its results tell once it has ended.
+    emulator.settings(duration=20.0)
+    emulator.fault("hang", method="POST", path=CREATE, seconds=120, when="after")
+    run = start(cluster, emulator, bucket, "three_tasks")
+    wait_until(emulator.batches, 60, "the batch to exist that no worker knows of")
+    lost = run.worker("submit")
+    cluster.kill_machine(lost)
+    run.succeeds()
+    assert run.worker("submit") != lost
+    assert any(part.get("adopted") for part in run.ledger()["parts"])
+
+
+def test_a_triggerer_lost_with_the_wait_in_it_is_replaced_by_the_other(
+    cluster: Cluster, emulator: Emulator, bucket: Bucket
+) -> None:
+    run = start(cluster, emulator, bucket, "three_tasks")
+    run.is_deferred("wait")
+
+    def triggerer() -> str:
+        return str((run.instance("wait")["triggerer_job"] or {}).get("hostname") or "")
+
+    lost = wait_until(triggerer, 30, "a triggerer to take the wait")
+    cluster.kill_machine(lost)
+    wait_until(lambda: triggerer() not in ("", lost), 60, "the other triggerer to take the wait over")
+    run.end_batches()
+    run.succeeds()
+    assert emulator.journal(method="POST", path=CANCEL) == []
+
+
+def test_a_machine_lost_while_it_writes_results_leaves_nothing_half(
+    cluster: Cluster, emulator: Emulator, bucket: Bucket
+) -> None:
+    emulator.fault("hang", method="GET", path=RESULTS, skip=1, seconds=120)
+    run = start(cluster, emulator, bucket, "three_tasks")
+    run.is_deferred("wait")
+    run.end_batches()
+    emulator.wait_for("GET", RESULTS, count=2, timeout=60, waiting=True)
+    lost = run.worker("results")
+    cluster.kill_machine(lost)
+    assert "summary.json" not in " ".join(bucket.keys(f"output/three_tasks/{run.run_id}"))
+    run.succeeds()
+    assert run.worker("results") != lost
+
+
+def test_waits_outlive_a_restart_of_the_metadata_database(
+    cluster: Cluster, emulator: Emulator, bucket: Bucket
+) -> None:
+    run = start(cluster, emulator, bucket, "three_tasks")
+    run.is_deferred("wait")
+    cluster.postgres.stop()
+    time.sleep(10)
+    cluster.postgres.start()
+    time.sleep(SETTLE_SECONDS)
+    cluster.heal()  # some components end when they lose the database
+    run.end_batches()
+    run.succeeds()
+    assert emulator.journal(method="POST", path=CANCEL) == []
+
+
+def test_an_outage_of_object_storage_delays_and_breaks_nothing(
+    cluster: Cluster, emulator: Emulator, bucket: Bucket
+) -> None:
+    assert cluster.s3.process is not None
+    emulator.fault("delay", method="POST", path=CREATE, seconds=5, when="after", times=None)
+    run = start(cluster, emulator, bucket, "three_tasks")
+    wait_until(emulator.batches, 60, "the first batch to exist")
+    cluster.s3.process.signal(signal.SIGSTOP)
+    try:
+        time.sleep(OUTAGE_SECONDS)
+    finally:
+        cluster.s3.process.signal(signal.SIGCONT)
+    run.is_deferred("wait")
+    run.end_batches()
+    run.succeeds()
+
+
+def test_clearing_a_deferred_task_pays_nothing_again(
+    cluster: Cluster, emulator: Emulator, bucket: Bucket
+) -> None:
+    run = start(cluster, emulator, bucket, "one_task")
+    run.is_deferred("batch")
+    cluster.api.clear("one_task", run.run_id, "batch")
+    wait_until(lambda: run.instance("batch")["try_number"] > 1, 60, "the cleared task to run again")
+    run.is_deferred("batch")
+    run.end_batches()
+    run.succeeds()
+    assert emulator.journal(method="POST", path=CANCEL) == []
+
+
+def test_marking_a_deferred_task_failed_cancels_its_batches(
+    cluster: Cluster, emulator: Emulator, bucket: Bucket
+) -> None:
+    run = start(cluster, emulator, bucket, "three_tasks")
+    run.is_deferred("wait")
+    seen = emulator.state()["received"]
+    emulator.wait_for("GET", since=seen, timeout=60)  # Airflow tells a trigger of its end once it has begun
+    cluster.api.mark_task("three_tasks", run.run_id, "wait", "failed")
+    emulator.wait_for("POST", CANCEL, count=BATCHES, timeout=60)
+    assert {batch["processing_status"] for batch in emulator.batches()} == {"canceling"}
+    assert bucket.keys(f"output/three_tasks/{run.run_id}") == []

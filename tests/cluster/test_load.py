@@ -1,0 +1,49 @@
+"""Many jobs at once on a distributed Airflow."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cluster.test_faults import REQUESTS, delivered
+from tests.harness.processes import wait_until
+
+if TYPE_CHECKING:
+    from airflow_claude_batch.emulator.testing import Emulator
+    from tests.cluster.cluster import Cluster
+    from tests.cluster.services import Bucket
+
+JOBS = int(os.environ.get("CLUSTER_MAPPED_JOBS", "200"))
+SECONDS = 600
+NIGHTS = 10
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(SECONDS + 60)]
+
+
+def test_mapped_jobs_at_once_are_each_paid_once_and_delivered(
+    cluster: Cluster, emulator: Emulator, bucket: Bucket
+) -> None:
+    emulator.settings(duration=1.0)
+    cluster.api.wait_for_dag("mapped")
+    run_id = cluster.api.trigger("mapped", {"jobs": JOBS})
+    assert cluster.api.wait_for_run("mapped", run_id, timeout=SECONDS) == "success"
+    assert len(emulator.batches()) == emulator.ledger()["submitted_once"] == JOBS
+    for job in range(JOBS):
+        assert delivered(bucket, f"output/mapped/{run_id}/{job}") == [f"r-{job}"]
+
+
+def test_a_dag_catches_up_over_ten_nights(cluster: Cluster, emulator: Emulator, bucket: Bucket) -> None:
+    emulator.settings(duration=1.0)
+    cluster.api.wait_for_dag("nights")
+    cluster.api.unpause("nights")
+    wait_until(
+        lambda: [run["state"] for run in cluster.api.runs("nights")] == ["success"] * NIGHTS,
+        SECONDS,
+        "all nights to succeed",
+    )
+    assert len(emulator.batches()) == NIGHTS
+    assert emulator.ledger()["submitted_once"] == NIGHTS * REQUESTS
+    for night in range(1, NIGHTS + 1):
+        assert len(delivered(bucket, f"output/nights/2026-01-{night:02}")) == REQUESTS
