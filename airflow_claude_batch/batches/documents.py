@@ -4,6 +4,10 @@ A document is read while its record is spooled, and checked against what the API
 that would be refused is found before anything is paid. What a file is, its first bytes say; only
 text is told by its name. In memory are the documents of one record, the few most recent ones that may
 be wanted again, and, on object storage, a few that are fetched ahead.
+
+The limits are those of the API's documentation, as of November 2026:
+https://platform.claude.com/docs/en/build-with-claude/vision#request-limits (below: vision) and
+https://platform.claude.com/docs/en/build-with-claude/pdf-support#check-pdf-requirements (PDF support).
 """
 
 from __future__ import annotations
@@ -18,22 +22,29 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_claude_batch.batches.errors import Fault, InputError
+from airflow_claude_batch.batches.images import UnreadableImageError, dimensions, image_type
 from airflow_claude_batch.batches.pdf import UnreadablePdfError, count_pages
 from airflow_claude_batch.batches.requests import shorten
 from airflow_claude_batch.batches.storage import Folder
 
 LARGEST_REQUEST = 32_000_000
-"""Bytes of all documents of one request, as they are sent (source: the API's documentation of PDF support,
-32 MB a request)."""
-LARGEST_IMAGE = 10_000_000
-"""Bytes of one image in base64. The API's documentation has named 5 MB and 10 MB; the higher, so that nothing
-is refused here that the API would take."""
-MOST_PAGES = 600
-"""PDF pages in one request (source: the API's documentation of PDF support)."""
-MOST_PAGES_SMALL_CONTEXT = 100
-"""The same for models with a context window of 200,000 tokens or less."""
-MOST_IMAGES = 600
-"""Images in one request (source: the API's documentation of vision)."""
+"""Bytes of all documents of one request, as they are sent (source: PDF support, 32 MB a request)."""
+LARGEST_IMAGE = 10 * 1024 * 1024
+"""Bytes of one image in base64 (source: vision, 10 MB; in its messages the API counts 10485760 bytes)."""
+LARGEST_SIDE = 8_000
+"""Pixels of an image's width, and of its height (source: vision)."""
+LARGEST_SIDE_OF_MANY = 2_000
+"""The same where a request has more than ``FEW_IMAGES`` images (source: vision)."""
+FEW_IMAGES = 20
+MOST = 600
+"""PDF pages in one request; images and PDFs together in one request (sources: both; that they count together,
+the API's message "too many images and documents" says)."""
+MOST_IN_SMALL_CONTEXT = 100
+"""The same for models with a small context window."""
+SMALL_FOR_PAGES = 999_999
+"""Tokens up to which a context window is small for PDF pages (source: PDF support, "under 1M tokens")."""
+SMALL_FOR_IMAGES = 200_000
+"""Tokens up to which it is small for images (source: vision)."""
 
 KEPT_BYTES = 8_000_000
 """Documents read last that are kept: a handbook that every request has is read once."""
@@ -46,7 +57,6 @@ SUFFIXES = (".pdf", ".png", ".jpg", ".jpeg", ".gif", ".webp", *TEXT_SUFFIXES)
 """What documents end with, where a directory is searched for them."""
 
 _OPTIONS = {"title", "context", "citations", "cache_control"}
-_IMAGES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
 _URI = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://\S")
 
 
@@ -63,6 +73,10 @@ class _Block:
     """Bytes, as sent."""
     pages: int = 0
     image: bool = False
+    name: str = ""
+    width: int = 0
+    """Pixels of an image that was read here."""
+    height: int = 0
 
 
 @dataclass(kw_only=True)
@@ -70,11 +84,11 @@ class DocumentReader:
     """Reads the documents of records.
 
     :param locate: opens a URI; the file is the path that is opened
-    :param most_pages: PDF pages that the model takes in one request
+    :param context_window: tokens that the model takes; None where that is not known
     """
 
     locate: Callable[[str], Folder]
-    most_pages: int = MOST_PAGES
+    context_window: int | None = None
     _kept: OrderedDict[str, _Block] = field(default_factory=OrderedDict)
     _coming: dict[str, Future[bytes]] = field(default_factory=dict)
 
@@ -119,7 +133,8 @@ class DocumentReader:
     def _block(self, item: Mapping[str, Any]) -> _Block:
         if "file_id" in item:
             kind = item.get("type", "document")
-            return _Block(content={"type": kind, "source": {"type": "file", "file_id": item["file_id"]}})
+            source = {"type": "file", "file_id": item["file_id"]}
+            return _Block(content={"type": kind, "source": source}, image=kind == "image")
         uri = item["uri"]
         if (kept := self._kept.get(uri)) is not None:
             self._kept.move_to_end(uri)
@@ -148,14 +163,24 @@ class DocumentReader:
             whole = "the documents together"
             raise UnreadableDocumentError(_too_large(whole, size, LARGEST_REQUEST, "a request"))
         pages = sum(block.pages for block in blocks)
-        if pages > self.most_pages:
+        if pages > (most := self._most(SMALL_FOR_PAGES)):
             raise UnreadableDocumentError(
-                f"the documents have {pages} PDF pages together; the API takes {self.most_pages} in a "
+                f"the documents have {pages} PDF pages together; the API takes {most} in a "
                 "request to this model. Split them"
             )
-        images = sum(block.image for block in blocks)
-        if images > MOST_IMAGES:
-            raise UnreadableDocumentError(f"{images} images; the API takes {MOST_IMAGES} in a request")
+        images = [block for block in blocks if block.image]
+        counted = len(images) + sum(block.pages > 0 for block in blocks)
+        if counted > (most := self._most(SMALL_FOR_IMAGES)):
+            raise UnreadableDocumentError(
+                f"{counted} images and PDFs; the API takes {most} in a request to this model"
+            )
+        largest = max(images, key=lambda image: max(image.width, image.height), default=None)
+        if largest is not None and len(images) > FEW_IMAGES:
+            _check_sides(largest, LARGEST_SIDE_OF_MANY, f"where a request has more than {FEW_IMAGES}")
+
+    def _most(self, small: int) -> int:
+        in_small_context = self.context_window is not None and self.context_window <= small
+        return MOST_IN_SMALL_CONTEXT if in_small_context else MOST
 
 
 def _fetch(location: Folder, uri: str) -> bytes:
@@ -181,7 +206,7 @@ def as_block(data: bytes, name: str) -> _Block:
         raise UnreadableDocumentError(f"{name}: the file is empty")
     if suffix == ".pdf" or data.startswith(b"%PDF-"):
         return _pdf(data, name)
-    media_type = _image_type(data)
+    media_type = image_type(data)
     if media_type:
         return _image(data, media_type, name)
     if suffix in TEXT_SUFFIXES:
@@ -202,18 +227,26 @@ def _pdf(data: bytes, name: str) -> _Block:
     return _Block(content={"type": "document", "source": source}, size=len(text), pages=pages)
 
 
-def _image_type(data: bytes) -> str | None:
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return "image/webp"
-    return next((kind for magic, kind in _IMAGES.items() if data.startswith(magic)), None)
-
-
 def _image(data: bytes, media_type: str, name: str) -> _Block:
+    try:
+        width, height = dimensions(data, media_type)
+    except UnreadableImageError as error:
+        raise UnreadableDocumentError(f"{name}: {error}") from None
     text = _base64(data)
     if len(text) > LARGEST_IMAGE:
         raise UnreadableDocumentError(_too_large(name, len(text), LARGEST_IMAGE, "an image, in base64"))
-    source = {"type": "base64", "media_type": media_type, "data": text}
-    return _Block(content={"type": "image", "source": source}, size=len(text), image=True)
+    content = {"type": "image", "source": {"type": "base64", "media_type": media_type, "data": text}}
+    block = _Block(content=content, size=len(text), image=True, name=name, width=width, height=height)
+    _check_sides(block, LARGEST_SIDE, "at the most")
+    return block
+
+
+def _check_sides(image: _Block, limit: int, when: str) -> None:
+    if max(image.width, image.height) > limit:
+        raise UnreadableDocumentError(
+            f"{image.name}: {image.width} × {image.height} pixels; the API takes {limit} × {limit} {when}. "
+            "Scale it down"
+        )
 
 
 def _text(data: bytes, name: str) -> _Block:

@@ -27,8 +27,6 @@ log = logging.getLogger(__name__)
 
 EXTENDED_OUTPUT_BETA = "output-300k-2026-03-24"
 EXTENDED_OUTPUT_TOKENS = 300_000
-SMALL_CONTEXT = 200_000
-"""Tokens; models up to this context window take fewer PDF pages."""
 
 
 class _Support(msgspec.Struct, frozen=True):
@@ -50,11 +48,6 @@ class Model(msgspec.Struct, frozen=True):
     max_input_tokens: int | None = None
     retires_at: str | None = None
     capabilities: _Capabilities | None = None
-
-    @property
-    def has_small_context(self) -> bool:
-        """Whether it takes few PDF pages."""
-        return self.max_input_tokens is not None and self.max_input_tokens <= SMALL_CONTEXT
 
 
 decode_model = msgspec.json.Decoder(Model).decode

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_claude_batch.emulator.errors import ApiError
+from airflow_claude_batch.emulator.media import check_media
 from airflow_claude_batch.emulator.models import Model, find_model
 from airflow_claude_batch.emulator.schema import problem_with
 
@@ -106,6 +107,7 @@ def check_params(params: Any, headers: Headers, *, batch: bool = True) -> Model:
     model = _model(params)
     _check_max_tokens(params, model, headers, batch)
     check_messages(params)
+    check_media(params, model)
     for key, check in _OPTIONAL_CHECKS.items():
         if key in params:
             check(params[key], params, model)
@@ -118,6 +120,7 @@ def check_for_count(params: Any) -> Model:
         raise invalid("body: Input should be a valid dictionary")
     model = _model(params)
     check_messages(params)
+    check_media(params, model)
     return model
 
 
@@ -238,6 +241,8 @@ def _check_source(source: Any, kind: str, where: str) -> None:
     needed = fields[source_type]
     if not source.get(needed):
         raise invalid(f"{where}.{source_type}.{needed}: Field required")
+    if source_type == "base64" and not isinstance(source["data"], str):
+        raise invalid(f"{where}.base64.data: Input should be a valid string")
     if source_type == "base64" and not source.get("media_type"):
         raise invalid(f"{where}.base64.media_type: Field required")
 

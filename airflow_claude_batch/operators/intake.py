@@ -62,15 +62,14 @@ def build_input(operator: ClaudeBatchSubmitOperator, context: Context, hook: Cla
 def _complete(source: Input, *, cache: str | None, models: Any) -> Input:
     """Read the system prompt where it is a file, mark it, and ask about the model before the data is read."""
     from airflow_claude_batch.batches.caching import mark_prefix, read_system
-    from airflow_claude_batch.batches.documents import MOST_PAGES_SMALL_CONTEXT
     from airflow_claude_batch.settings import open_folder
 
     defaults = {**source.defaults, "system": read_system(source.defaults["system"], open_folder)}
     if cache is not None:
         defaults = mark_prefix(defaults, cache)
     model = models.look_up(defaults["model"]) if defaults["model"] else None
-    if model is not None and model.has_small_context and source.recipe.documents is not None:
-        source.recipe.documents.most_pages = MOST_PAGES_SMALL_CONTEXT
+    if model is not None and source.recipe.documents is not None:
+        source.recipe.documents.context_window = model.max_input_tokens
     return replace(source, defaults=defaults)
 
 

@@ -18,16 +18,25 @@ from airflow_claude_batch.batches.rejected import read_rejected
 from airflow_claude_batch.batches.spool import read_requests, spool
 from airflow_claude_batch.batches.storage import Folder
 from airflow_claude_batch.emulator.testing import Emulator
+from tests import images
 from tests.batches.conftest import submit
 from tests.pdfs import edited_pdf, encrypted_pdf, pdf, pdf_with_object_streams
 
-PNG = b"\x89PNG\r\n\x1a\n" + b"\x00" * 40
+PNG = images.png(3, 2)
 IMAGES = {
     "a.png": (PNG, "image/png"),
-    "a.jpg": (b"\xff\xd8\xff\xe0" + b"\x00" * 40, "image/jpeg"),
-    "a.gif": (b"GIF89a" + b"\x00" * 40, "image/gif"),
-    "a.webp": (b"RIFF\x00\x00\x00\x00WEBP" + b"\x00" * 40, "image/webp"),
+    "a.jpg": (images.jpeg(3, 2), "image/jpeg"),
+    "a.gif": (images.gif(3, 2), "image/gif"),
+    "a.webp": (images.webp(3, 2), "image/webp"),
 }
+MAKERS = [
+    images.png,
+    images.jpeg,
+    images.gif,
+    images.webp,
+    images.webp_lossless,
+    images.webp_extended,
+]
 DEFAULTS = {"model": "claude-haiku-4-5", "max_tokens": 10}
 
 
@@ -171,7 +180,47 @@ def test_an_image_of_33_mb_is_refused_without_being_read(tmp_path: Path) -> None
 
 
 def test_an_image_above_the_images_limit_is_refused(tmp_path: Path) -> None:
-    assert "10 MB for an image" in refusal(stored(tmp_path / "a.png", PNG + b"\x00" * 9_000_000))
+    largest = PNG + b"\x00" * (7_864_320 - len(PNG))
+    assert blocks(stored(tmp_path / "largest.png", largest))
+    assert "10.5 MB; the API takes 10 MB for an image" in refusal(
+        stored(tmp_path / "a.png", largest + b"\x00")
+    )
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_an_image_of_too_many_pixels_is_refused_whatever_its_format(tmp_path: Path, make: Any) -> None:
+    assert blocks(stored(tmp_path / "a", make(8_000, 8_000)))
+    assert "a: 8001 × 5 pixels; the API takes 8000 × 8000" in refusal(stored(tmp_path / "a", make(8_001, 5)))
+    assert "a: 5 × 8001 pixels" in refusal(stored(tmp_path / "a", make(5, 8_001)))
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_an_image_whose_header_is_cut_off_is_refused(tmp_path: Path, make: Any) -> None:
+    cut = make(3, 2)[: 8 if make is images.gif else 22]
+    assert "a.bin: it is cut off or damaged" in refusal(stored(tmp_path / "a.bin", cut))
+
+
+def test_a_thumbnail_in_a_photograph_does_not_pass_for_the_photograph(tmp_path: Path) -> None:
+    photograph = images.jpeg(9_000, 6_000, thumbnail=images.jpeg(160, 120))
+    assert "9000 × 6000 pixels" in refusal(stored(tmp_path / "a.jpg", photograph))
+
+
+def test_where_a_request_has_many_images_each_may_have_fewer_pixels(tmp_path: Path) -> None:
+    wide = stored(tmp_path / "wide.png", images.png(2_001, 10))
+    small = stored(tmp_path / "small.png", images.png(2_000, 2_000))
+    assert len(blocks(wide, *[small] * 19)) == 20
+    assert len(blocks(*[small] * 21)) == 21
+    assert (
+        "wide.png: 2001 × 10 pixels; the API takes 2000 × 2000 where a request has more than 20"
+        in refusal(wide, *[small] * 20)
+    )
+
+
+def test_images_and_pdfs_are_counted_together_by_the_models_context_window(tmp_path: Path) -> None:
+    many = [stored(tmp_path / "a.png", PNG)] * 90 + [stored(tmp_path / "a.pdf", pdf())] * 11
+    assert len(DocumentReader(locate=Folder.at, context_window=400_000)(many, 0)) == 101
+    with pytest.raises(UnreadableDocumentError, match="101 images and PDFs; the API takes 100"):
+        DocumentReader(locate=Folder.at, context_window=200_000)(many, 0)
 
 
 def test_documents_are_counted_together_against_the_limits_of_a_request(tmp_path: Path) -> None:
@@ -182,7 +231,7 @@ def test_documents_are_counted_together_against_the_limits_of_a_request(tmp_path
 
 
 def test_models_with_a_small_context_window_take_fewer_pages(tmp_path: Path) -> None:
-    few = DocumentReader(locate=Folder.at, most_pages=100)
+    few = DocumentReader(locate=Folder.at, context_window=400_000)
     with pytest.raises(UnreadableDocumentError, match="the API takes 100"):
         few([stored(tmp_path / "a.pdf", pdf(101))], 0)
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+
 import anthropic
 import pytest
+
+from tests.images import png
 
 REQUEST = {"custom_id": "a", "params": {}}
 
@@ -52,7 +56,7 @@ def test_more_requests_or_bytes_than_allowed_are_refused(emulator, client, submi
 
 
 SCHEMA_FORMAT = {"type": "json_schema", "schema": {"type": "object"}}
-PNG = {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}
+PNG = {"type": "base64", "media_type": "image/png", "data": base64.b64encode(png(3, 2)).decode()}
 TOOL = {"name": "look", "input_schema": {"type": "object"}}
 
 
@@ -76,6 +80,10 @@ def user(*content):
         (user({"type": "texts", "text": "x"}), "does not match any of the expected tags"),
         (user({"type": "image"}), "messages.0.content.0.image.source: Field required"),
         (user({"type": "image", "source": {**PNG, "data": ""}}), "base64.data: Field required"),
+        (
+            user({"type": "image", "source": {**PNG, "data": 7}}),
+            "base64.data: Input should be a valid string",
+        ),
         (user({"type": "text", "text": "x", "cache_control": {"type": "forever"}}), "cache_control"),
         ({"stream": True}, "stream"),
         ({"speed": "fast"}, "speed"),
