@@ -94,6 +94,19 @@ def seed(session: Session, seeds: Sequence[Seed], now: datetime.datetime | None 
     session.commit()
 
 
+def add_xcom(session: Session, one: Seed, task_id: str, key: str, value: Any) -> None:
+    """Write one more XCom of a task of a seeded job."""
+    run = select(DagRun.id).where(DagRun.dag_id == one.dag_id, DagRun.run_id == one.run_id)
+    place = {
+        "dag_id": one.dag_id,
+        "run_id": one.run_id,
+        "task_id": task_id,
+        "dag_run_id": session.scalar(run),
+    }
+    session.add(XComModel(key=key, value=value, map_index=one.map_index, **place))
+    session.commit()
+
+
 def _known(model: Any, row: dict[str, Any]) -> dict[str, Any]:
     """The row as this version of Airflow has it: 3.1 lacks some columns, and its UUIDs are text."""
     columns = model.__table__.columns
