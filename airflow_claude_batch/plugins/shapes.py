@@ -140,9 +140,7 @@ class Outline(msgspec.Struct):
     """The part of a summary that totals are made of; quick to decode, ten thousand at a time."""
 
     counts: Counts
-    job: str | None = None
     cost: Money | None = None
-    usage: Usage | None = None
     batches: list[Batch] = []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import datetime
 import math
 import zoneinfo
@@ -21,31 +22,28 @@ def totals(
 ) -> dict[str, Any]:
     """The last :data:`DAYS` days, today included, as days of this time zone."""
     today = now.astimezone(zone).date()
-    first = today - datetime.timedelta(days=DAYS - 1)
-    since = datetime.datetime.combine(first, datetime.time(), zone).astimezone(datetime.UTC)
-    outcomes: Counter[str] = Counter()
-    by_day: defaultdict[tuple[str, str], _Sum] = defaultdict(_Sum)
-    everything, last_day = _Sum(), _Sum()
+    days = [today - datetime.timedelta(days=number) for number in reversed(range(DAYS))]
+    starts = [datetime.datetime.combine(day, datetime.time(), zone).astimezone(datetime.UTC) for day in days]
+    yesterday = now - datetime.timedelta(hours=24)
+    by_day: defaultdict[tuple[int, str], _Sum] = defaultdict(_Sum)
+    last_day = _Sum()
     durations: list[float] = []
-    for dag_id, at, text in queries.summaries(session, dag_ids, since):
+    for dag_id, at, text in queries.summaries(session, dag_ids, starts[0]):
         outline = shapes.read(shapes.Outline, text)
         if outline is None:
             continue
-        day = at.astimezone(zone).date().isoformat()
-        sums = [everything, by_day[day, dag_id]]
-        if at >= now - datetime.timedelta(hours=24):
-            sums.append(last_day)
-        for one in sums:
-            one.add(outline)
-        for outcome in shapes.OUTCOMES:
-            outcomes[outcome] += getattr(outline.counts, outcome)
+        by_day[bisect.bisect_right(starts, at) - 1, dag_id].add(outline)
+        if at >= yesterday:
+            last_day.add(outline)
         durations += _durations(outline)
+    everything = sum(by_day.values(), _Sum())
     return {
-        "days": [(first + datetime.timedelta(days=number)).isoformat() for number in range(DAYS)],
+        "days": [day.isoformat() for day in days],
         "by_day": [
-            {"day": day, "dag_id": dag_id, **one.view()} for (day, dag_id), one in sorted(by_day.items())
+            {"day": days[number].isoformat(), "dag_id": dag_id, **one.view()}
+            for (number, dag_id), one in sorted(by_day.items())
         ],
-        "outcomes": dict(outcomes),
+        "outcomes": {outcome: everything.outcomes[outcome] for outcome in shapes.OUTCOMES},
         "all": everything.view(),
         "last_24_hours": last_day.view(),
         "batch_seconds": {
@@ -58,14 +56,19 @@ def totals(
 
 
 class _Sum:
+    """Of some jobs; ten thousand are added one by one, so it counts and does no more."""
+
     def __init__(self) -> None:
-        self.jobs = self.requests = self.succeeded = self.unpriced_jobs = 0
+        self.jobs = self.requests = self.unpriced_jobs = 0
         self.cost = self.standard = 0.0
+        self.outcomes: Counter[str] = Counter()
 
     def add(self, outline: shapes.Outline) -> None:
         self.jobs += 1
-        self.requests += outline.counts.total
-        self.succeeded += outline.counts.succeeded
+        counts = outline.counts
+        self.requests += counts.total
+        for outcome in shapes.OUTCOMES:
+            self.outcomes[outcome] += getattr(counts, outcome)
         money = outline.cost
         if money is None or money.total_usd is None:
             self.unpriced_jobs += 1
@@ -73,11 +76,17 @@ class _Sum:
         self.cost += money.total_usd
         self.standard += money.total_usd if money.standard_usd is None else money.standard_usd
 
+    def __add__(self, other: _Sum) -> _Sum:
+        both = _Sum()
+        for name in ("jobs", "requests", "unpriced_jobs", "cost", "standard", "outcomes"):
+            setattr(both, name, getattr(self, name) + getattr(other, name))
+        return both
+
     def view(self) -> dict[str, Any]:
         return {
             "jobs": self.jobs,
             "requests": self.requests,
-            "succeeded": self.succeeded,
+            "succeeded": self.outcomes["succeeded"],
             "cost_usd": self.cost,
             "saved_usd": self.standard - self.cost,
             "unpriced_jobs": self.unpriced_jobs,

@@ -179,6 +179,19 @@ def test_totals_sum_days_of_the_time_zone_by_dag(ask: Any, session: Session) -> 
     assert {row["dag_id"] for row in only["by_day"]} == {"score_leads"}
 
 
+def test_totals_of_too_many_jobs_are_those_of_the_newest_and_say_so(
+    ask: Any, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ages = [datetime.timedelta(days=days) for days in (20, 3, 9, 6)]
+    seed(session, [Seed(number=number, age=age) for number, age in enumerate(ages)])
+    everything = ask("totals")
+    assert (everything["all"]["jobs"], everything["truncated"]) == (4, False)
+    monkeypatch.setattr("airflow_claude_batch.plugins.queries.TOTALS_LIMIT", 3)
+    newest = ask("totals")
+    assert (newest["all"]["jobs"], newest["truncated"]) == (3, True)
+    assert newest["by_day"] == everything["by_day"][1:]
+
+
 def test_batches_that_a_later_task_submits_again_belong_to_the_job(ask: Any, session: Session) -> None:
     one = Seed(stage="waiting")
     seed(session, [one])
