@@ -65,7 +65,8 @@ def _page_nodes(data: bytes) -> Iterator[bytes]:
         if match[1] == b"Pages":
             start = data.rfind(b" obj", 0, match.start())
             end = data.find(b"endobj", match.end())
-            if 0 <= start < end:
+            in_stream = data.find(b"stream", start, match.start()) >= 0  # a page's own text
+            if 0 <= start < end and not in_stream:
                 yield data[start:end]
         else:
             content = _decompress(data, match.end())

@@ -28,6 +28,7 @@ _SMALL_FOR_IMAGES = 200_000  # tokens of the context window
 _LARGE_FOR_PAGES = 1_000_000
 
 _PAGE = re.compile(rb"/Type\s*/Page\b")
+_TRAILER = re.compile(rb"\btrailer\b.*?\bstartxref\b|/Type\s*/XRef\b.*?\bstream\b", re.DOTALL)
 _DEFLATED = re.compile(rb"/Type\s*/ObjStm\b.*?stream\r?\n", re.DOTALL)
 _START_OF_FRAME = re.compile(rb"\xff[\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf]")
 
@@ -120,7 +121,7 @@ def _pages(where: str, source: dict[str, Any]) -> int:
     data = _decode(source["data"], f"{where}.document.source.base64")
     if b"%PDF-" not in data[:1024]:
         raise ApiError(400, "The PDF specified was not valid.")
-    if b"/Encrypt" in data[data.rfind(b"trailer") :]:
+    if any(b"/Encrypt" in trailer for trailer in _TRAILER.findall(data)):
         raise ApiError(400, "The PDF specified is password protected.")
     return len(_PAGE.findall(data)) + sum(len(_PAGE.findall(text)) for text in _object_streams(data))
 

@@ -87,8 +87,15 @@ def test_a_pdf_that_cannot_be_read_says_why(data: bytes, reason: str) -> None:
         count_pages(data)
 
 
-def test_the_word_encrypt_on_a_page_encrypts_nothing() -> None:
-    assert count_pages(pdf(1, text="/Encrypt 6 0 R")) == 1
+@pytest.mark.parametrize("text", ["/Encrypt 6 0 R", "/Type /Pages /Count 77"])
+def test_what_is_written_on_a_page_says_nothing_of_the_file(text: str) -> None:
+    assert count_pages(pdf(1, text=text)) == 1
+
+
+def test_an_encryption_is_found_in_a_compressed_cross_reference_table_too() -> None:
+    data = pdf_with_object_streams(1).replace(b"/Type /XRef", b"/Type /XRef /Encrypt 9 0 R")
+    with pytest.raises(UnreadablePdfError, match="encrypted"):
+        count_pages(data)
 
 
 def test_a_pdf_becomes_a_document_block(tmp_path: Path) -> None:

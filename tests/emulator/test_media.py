@@ -102,4 +102,6 @@ def test_a_context_window_below_a_million_tokens_takes_100_pages(outcome, make):
 
 def test_what_is_no_pdf_and_what_is_encrypted_is_refused(outcome):
     assert outcome(document(b"hello")) == "The PDF specified was not valid."
-    assert outcome(document(encrypted_pdf())) == "The PDF specified is password protected."
+    compressed = pdf_with_object_streams(1).replace(b"/Type /XRef", b"/Type /XRef /Encrypt 9 0 R")
+    for data in (encrypted_pdf(), compressed):
+        assert outcome(document(data)) == "The PDF specified is password protected."
