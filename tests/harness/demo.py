@@ -35,6 +35,8 @@ BATCH_SECONDS = 12
 RUN_SECONDS = 180
 EMULATOR_SETTINGS = {"outcomes": {"errored": {"overloaded_error": 0.015}, "expired": 0.01}}
 
+SHOWN_LINES = 6
+
 LIVE_ACCOUNTS = 5
 LIVE_HOURS = 25
 CHARACTERS_PER_TOKEN = 3  # on the safe side: English text has about 4
@@ -71,7 +73,7 @@ def demo(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> int:
         connection = {"conn_type": "anthropic", "password": os.environ["ANTHROPIC_API_KEY"]}
     else:
         url = start_emulator(stack, arguments.folder)
-        say("API", f"emulated at {url}; a batch takes {BATCH_SECONDS} s")
+        say("API", f"emulated at {url}; a batch takes {BATCH_SECONDS} s, and answers are made up")
         connection = {"conn_type": "anthropic", "password": "any-key", "host": url}
 
     say("Airflow", "starting API server, scheduler, DAG processor and triggerer …")
@@ -110,10 +112,14 @@ def follow(airflow: LocalAirflow, dag_id: str, run_id: str, timeout: float) -> s
             if state in {None, "scheduled", "queued", said.get(key)}:
                 continue
             said[key] = state
-            name = key[0] if key[1] < 0 else f"{key[0]}[{key[1]}]"
-            say(name, state if state != "deferred" else "deferred: " + slots(airflow))
+            say(task_name(instance), state if state != "deferred" else "deferred: " + slots(airflow))
 
     return airflow.api.wait_for_run(dag_id, run_id, timeout, on_poll=say_changes)
+
+
+def task_name(instance: dict[str, Any]) -> str:
+    index = instance["map_index"]
+    return str(instance["task_id"] if index < 0 else f"{instance['task_id']}[{index}]")
 
 
 def slots(airflow: LocalAirflow) -> str:
@@ -122,18 +128,33 @@ def slots(airflow: LocalAirflow) -> str:
 
 
 def print_results(airflow: LocalAirflow, dag_id: str, run_id: str) -> None:
-    for instance in airflow.api.task_instances(dag_id, run_id):
-        summary = airflow.api.xcom(dag_id, run_id, instance["task_id"], map_index=instance["map_index"])
-        if isinstance(summary, dict) and "counts" in summary:
-            print_summary(summary)
+    """What the tasks returned, one after the other: summaries of jobs, and small files."""
+    for instance in sorted(
+        airflow.api.task_instances(dag_id, run_id), key=lambda one: one["start_date"] or "9"
+    ):
+        name = task_name(instance)
+        value = airflow.api.xcom(dag_id, run_id, instance["task_id"], map_index=instance["map_index"])
+        if isinstance(value, dict) and "counts" in value:
+            print_summary(name, value)
+        elif isinstance(value, str) and value.startswith("file://") and local_path(value).is_file():
+            print_file(name, local_path(value))
 
 
-def print_summary(summary: dict[str, Any]) -> None:
+def print_file(name: str, file: Path) -> None:
+    lines = file.read_text().splitlines()
+    print(f"\n{name}: {shown(file)}")
+    print("\n".join(f"    {textwrap.shorten(line, 110)}" for line in lines[:SHOWN_LINES]))
+    if len(lines) > SHOWN_LINES:
+        print(f"    … {len(lines) - SHOWN_LINES:,} more lines")
+
+
+def print_summary(name: str, summary: dict[str, Any]) -> None:
     counts, usage, cost = summary["counts"], summary["usage"], summary.get("cost") or {}
     outcomes = [
         f"{number:,} {outcome}" for outcome, number in counts.items() if outcome != "total" and number
     ]
-    print(f"\nRequests  {counts['total']:,} in {len(summary['batch_ids'])} batch(es): {', '.join(outcomes)}")
+    print(f"\n{name}:")
+    print(f"Requests  {counts['total']:,} in {len(summary['batch_ids'])} batch(es): {', '.join(outcomes)}")
     if summary["errors"]:
         print("Errors    " + ", ".join(f"{number:,} {kind}" for kind, number in summary["errors"].items()))
     cached = usage.get("cache_read_input_tokens") or 0
@@ -146,18 +167,28 @@ def print_summary(summary: dict[str, Any]) -> None:
     if not summary.get("summary_path"):
         return
     folder = local_path(summary["summary_path"]).parent
-    print(f"Files     {folder.relative_to(REPOSITORY) if folder.is_relative_to(REPOSITORY) else folder}/")
+    print(f"Files     {shown(folder)}/")
     for file in sorted(file for file in folder.rglob("*") if file.is_file()):
         print(f"            {file.relative_to(folder)}  {file.stat().st_size:,} bytes")
-    for part in sorted(folder.glob("succeeded/part-*.jsonl"))[:1]:
-        with part.open() as lines:
-            record = json.loads(next(lines))
-        print(f"An answer ({record['custom_id']}):")
-        print(
-            textwrap.indent(
-                textwrap.fill(textwrap.shorten(record["text"], 350, placeholder=" …"), 88), " " * 12
-            )
-        )
+    answer = first_answer(folder / "succeeded")
+    if answer is not None:
+        text = textwrap.shorten(answer["text"], 350, placeholder=" …")
+        print(f"An answer ({answer['custom_id']}):")
+        print(textwrap.indent(textwrap.fill(text, 88), " " * 12))
+
+
+def first_answer(folder: Path) -> dict[str, Any] | None:
+    """A succeeded record, in whichever format they are."""
+    for part in sorted(folder.iterdir()):
+        if part.suffix == ".jsonl":
+            with part.open() as lines:
+                return json.loads(next(lines, "null"))  # type: ignore[no-any-return]
+        if part.suffix == ".parquet":
+            from pyarrow import parquet
+
+            rows = parquet.read_table(part, columns=["custom_id", "text"]).slice(0, 1).to_pylist()
+            return rows[0] if rows else None
+    return None
 
 
 def print_failures(airflow: LocalAirflow, dag_id: str, run_id: str) -> None:
@@ -228,6 +259,10 @@ def load_dag_file(dag_id: str) -> Any:
 
 def local_path(uri: str) -> Path:
     return Path(uri.removeprefix("file://"))
+
+
+def shown(path: Path) -> Path:
+    return path.relative_to(REPOSITORY) if path.is_relative_to(REPOSITORY) else path
 
 
 @contextlib.contextmanager
