@@ -15,6 +15,7 @@ import datetime
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterator
+from typing import Self
 from weakref import WeakKeyDictionary
 
 from airflow_claude_batch.batches.api import AsyncBatchesApi, Batch
@@ -40,11 +41,26 @@ Connect = Callable[[], Awaitable[AsyncBatchesApi]]
 
 
 class Seat:
-    """One wait's place at the poller. Small: there may be ten thousand."""
+    """One wait's place at the poller, for the time of a ``with`` block.
 
-    __slots__ = ("_rung", "_sleeper", "due", "fresh", "interval", "looking", "told", "verdict", "wait")
+    There may be ten thousand, and each object that the garbage collector has to visit makes it stop the
+    event loop for longer: so this is its own context manager, and :meth:`news` no coroutine.
+    """
 
-    def __init__(self, wait: Wait, now: float, first: float, interval: float) -> None:
+    __slots__ = (
+        "_news",
+        "_poller",
+        "_rung",
+        "due",
+        "fresh",
+        "interval",
+        "looking",
+        "told",
+        "verdict",
+        "wait",
+    )
+
+    def __init__(self, poller: Poller, wait: Wait, now: float, first: float, interval: float) -> None:
         self.wait = wait
         self.due = now + first
         self.interval = interval
@@ -53,25 +69,33 @@ class Seat:
         """Something has changed that the wait was not told yet."""
         self.told = now
         self.verdict: Verdict | None = None
+        self._poller = poller
         self._rung = False
-        self._sleeper: asyncio.Future[None] | None = None
+        self._news: asyncio.Future[Verdict | None] | None = None
 
-    async def news(self) -> Verdict | None:
-        """Sleep until there is something to tell; returns how the wait has ended, if it has."""
-        if not self._rung:
-            self._sleeper = asyncio.get_running_loop().create_future()
-            try:
-                await self._sleeper
-            finally:
-                self._sleeper = None
-        self._rung = False
-        return self.verdict
+    def __enter__(self) -> Self:
+        self._poller.admit(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._poller.leave(self)
+
+    def news(self) -> asyncio.Future[Verdict | None]:
+        """Done when there is something to tell; its result is how the wait has ended, if it has."""
+        self._news = asyncio.get_running_loop().create_future()
+        if self._rung:
+            self._tell()
+        return self._news
 
     def ring(self, now: float) -> None:
-        """Wake who sleeps in :meth:`news`."""
+        """Wake who waits for :meth:`news`, now or the next time."""
         self.fresh, self.told, self._rung = False, now, True
-        if self._sleeper is not None and not self._sleeper.done():
-            self._sleeper.set_result(None)
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._rung = False
+            self._news.set_result(self.verdict)
 
 
 class Poller:
@@ -107,9 +131,8 @@ class Poller:
         self.task: asyncio.Task[None] | None = None
         """The loop; None before the first wait."""
 
-    @contextlib.contextmanager
-    def join(self, wait: Wait, *, quiet_seconds: float = 0.0) -> Iterator[Seat]:
-        """Have a wait looked after for the time of the block.
+    def join(self, wait: Wait, *, quiet_seconds: float = 0.0) -> Seat:
+        """Have a wait looked after for the time of a ``with`` block.
 
         :param quiet_seconds: no first look before
         """
@@ -117,15 +140,7 @@ class Poller:
         interval = wait.next_look(now)
         # Jitter, so that waits which begin together (a restart) do not call together.
         first = max(min(interval, SHORTEST_SECONDS) * random.uniform(0.7, 1.0), quiet_seconds)
-        seat = Seat(wait, self._clock.monotonic(), first, interval)
-        self._seats[seat] = None
-        for batch_id in wait.batch_ids:
-            self._by_id.setdefault(batch_id, []).append(seat)
-        self._awake(seat.due)
-        try:
-            yield seat
-        finally:
-            self._leave(seat)
+        return Seat(self, wait, self._clock.monotonic(), first, interval)
 
     async def cancel(self, batch_ids: list[str]) -> dict[str, Exception]:
         """Ask for batches to be cancelled, each up to three times; returns those for which it failed."""
@@ -147,7 +162,15 @@ class Poller:
 
     # Membership
 
-    def _leave(self, seat: Seat) -> None:
+    def admit(self, seat: Seat) -> None:
+        """Begin to look for a wait."""
+        self._seats[seat] = None
+        for batch_id in seat.wait.batch_ids:
+            self._by_id.setdefault(batch_id, []).append(seat)
+        self._awake(seat.due)
+
+    def leave(self, seat: Seat) -> None:
+        """Look no more for a wait; the last one ends the loop."""
         del self._seats[seat]
         self._touched.pop(seat, None)
         for batch_id in seat.wait.batch_ids:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import logging
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,9 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 if TYPE_CHECKING:
     from airflow_claude_batch.batches.polling import Wait
+
+log = logging.getLogger(__name__)
+"""One for all: a logger for each of ten thousand triggers is a hundred thousand objects to collect."""
 
 QUIET_HEARTBEATS = 2.0
 """No event before so many heartbeats of a worker: Airflow may fail a task that defers for less."""
@@ -78,7 +82,7 @@ class ClaudeBatchTrigger(BaseTrigger):
         shown = _steps(wait)
         with poller.join(wait, quiet_seconds=self._quiet_seconds()) as seat:
             while (verdict := await seat.news()) is None:
-                self.log.info("%s", wait.describe(_now()))
+                log.info("%s", wait.describe(_now()))
                 if shown != _steps(wait):
                     shown = _steps(wait)
                     await self._publish(wait.progress)
@@ -127,7 +131,7 @@ class ClaudeBatchTrigger(BaseTrigger):
         try:
             await asyncio.to_thread(_write_progress, self.task_instance, progress)
         except Exception as error:  # noqa: BLE001  # it is for people's eyes only
-            self.log.warning("Could not write the progress XCom: %s", error)
+            log.warning("Could not write the progress XCom: %s", error)
 
 
 def _steps(wait: Wait) -> tuple[int, int]:
