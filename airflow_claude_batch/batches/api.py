@@ -1,4 +1,4 @@
-"""The Message Batches API as the engine uses it: few calls, raw bodies, no retries of their own.
+"""The Message Batches API as the engine uses it: few calls, raw bodies, no retries of the SDK's.
 
 The SDK's client does authentication, base URL and errors. Its ``batches.create`` is not used: it
 needs all requests in memory and posts again by itself when an answer is lost. Answers are decoded
@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import msgspec
+
+from airflow_claude_batch.batches.patience import patiently
 
 if TYPE_CHECKING:
     import anthropic
@@ -95,7 +98,7 @@ class BatchesApi:
 
     def __init__(self, client: anthropic.Anthropic, conn_id: str = "") -> None:
         self._client = client.with_options(max_retries=0)
-        self._retrying = client
+        self._retries = client.max_retries
         self.conn_id = conn_id
 
     def create(self, body: Iterable[bytes], length: int, betas: list[str]) -> Batch:
@@ -111,49 +114,36 @@ class BatchesApi:
         response = self._client.post(
             PATH,
             content=iter(body),
-            cast_to=self._response_type(),
+            cast_to=_response_type(),
             options={"headers": headers, "timeout": ANSWER_SECONDS},
         )
         return decode_batch(response.content)
 
     def retrieve(self, batch_id: str) -> Batch:
         """Look a batch up."""
-        response = self._retrying.get(f"{PATH}/{batch_id}", cast_to=self._response_type())
-        return decode_batch(response.content)
+        return decode_batch(self._ask(self._client.get, f"{PATH}/{batch_id}"))
 
     def cancel(self, batch_id: str) -> Batch:
         """Ask for a batch to be cancelled; what is in flight may still finish."""
-        response = self._retrying.post(f"{PATH}/{batch_id}/cancel", cast_to=self._response_type())
-        return decode_batch(response.content)
+        return decode_batch(self._ask(self._client.post, f"{PATH}/{batch_id}/cancel"))
 
     def model(self, name: str) -> bytes:
         """What the API says about a model, as JSON."""
-        response = self._retrying.get(
-            f"/v1/models/{quote(name, safe='')}",
-            cast_to=self._response_type(),
-            options={"timeout": LOOK_SECONDS},
-        )
-        content: bytes = response.content
-        return content
+        path = f"/v1/models/{quote(name, safe='')}"
+        return self._ask(self._client.get, path, options={"timeout": LOOK_SECONDS})
 
     def send_one(self, params: dict[str, Any], betas: list[str]) -> None:
         """Send one request by itself, at the full price; the answer is not kept."""
         headers = {"anthropic-beta": ",".join(betas)} if betas else {}
-        self._retrying.post(
-            "/v1/messages",
-            body=params,
-            cast_to=self._response_type(),
-            options={"headers": headers, "timeout": ANSWER_SECONDS},
-        )
+        options = {"headers": headers, "timeout": ANSWER_SECONDS}
+        self._ask(self._client.post, "/v1/messages", body=params, options=options)
 
     def list_since(self, start: datetime.datetime) -> Iterator[Batch]:
         """Batches of the workspace, newest first, back to ``start``."""
         after: dict[str, str] = {}
         while True:
-            response = self._retrying.get(
-                PATH, cast_to=self._response_type(), options={"params": {"limit": PAGE, **after}}
-            )
-            page = decode_page(response.content)
+            options = {"params": {"limit": PAGE, **after}}
+            page = decode_page(self._ask(self._client.get, PATH, options=options))
             for batch in page.data:
                 if batch.created_at < start:
                     return
@@ -168,8 +158,8 @@ class BatchesApi:
         :param params: the body of a Messages API call, as JSON
         """
         known = {key: value for key, value in msgspec.json.decode(params).items() if key in _COUNTED}
-        response = self._retrying.post(COUNT_PATH, body=known, cast_to=self._response_type())
-        return int(msgspec.json.decode(response.content)["input_tokens"])
+        answer = self._ask(self._client.post, COUNT_PATH, body=known)
+        return int(msgspec.json.decode(answer)["input_tokens"])
 
     @contextlib.contextmanager
     def results(self, batch_id: str) -> Iterator[Iterator[bytes]]:
@@ -180,7 +170,7 @@ class BatchesApi:
         """
         response = self._client.get(
             f"{PATH}/{batch_id}/results",
-            cast_to=self._response_type(),
+            cast_to=_response_type(),
             options={"headers": {"Accept": "application/binary"}},
             stream=True,
             stream_cls=_streams(),
@@ -188,11 +178,11 @@ class BatchesApi:
         with contextlib.closing(response):
             yield response.iter_bytes()
 
-    @staticmethod
-    def _response_type() -> Any:
-        import httpx2
-
-        return httpx2.Response
+    def _ask(self, call: Callable[..., Any], path: str, **arguments: Any) -> bytes:
+        """Body of the answer to a call of the client; made again where its failure may pass."""
+        request = partial(call, path, cast_to=_response_type(), **arguments)
+        content: bytes = patiently(request, self._retries).content
+        return content
 
 
 class AsyncBatchesApi:
