@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +20,8 @@ class Handle:
     def parse(cls, value: Any) -> Handle:
         """Read what an operator's ``batch`` was given.
 
-        :param value: a handle (mapping), one batch id, or a list of either
-        :raises InputError: for anything else
+        :param value: a handle (mapping), one batch id, or a list of ids (a mapped task's output, too)
+        :raises InputError: for anything else. Several handles are several jobs, and need a task each
         """
         if isinstance(value, cls):
             return value
@@ -32,16 +33,15 @@ class Handle:
                 job=value.get("job"),
                 request_count=value.get("request_count"),
             )
-        if (
-            isinstance(value, (list, tuple))
-            and value
-            and all(isinstance(item, str) and item for item in value)
-        ):
-            return cls(batch_ids=list(value))
+        items = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
+        if items and all(isinstance(item, str) and item.strip() for item in items):
+            return cls(batch_ids=[item.strip() for item in items])
         from airflow_claude_batch.batches.errors import Fault, InputError
         from airflow_claude_batch.batches.requests import shorten
 
         rule = "the output of a submit task, a batch id, or a list of batch ids is wanted"
+        if items and all(isinstance(item, dict) for item in items):
+            rule = "these are several jobs; map the task over them: .partial(…).expand(batch=submit.output)"
         raise InputError([Fault(index=0, where="batch", value=shorten(value), rule=rule)])
 
     def as_dict(self) -> dict[str, Any]:
