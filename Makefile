@@ -36,8 +36,9 @@ ui: $(INSTALLED)
 ui-build:
 	cd airflow_claude_batch/plugins/ui && npm ci --no-audit --no-fund && npm run build
 
+# Two processes: one has the tests with Airflow, which mostly wait, the other all the rest.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
 
 test-matrix: $(INSTALLED)
 	$(BIN)/python -m tests.matrix $(MATRIX)
