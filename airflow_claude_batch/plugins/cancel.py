@@ -1,19 +1,23 @@
 """Cancelling a job's batches on a person's behalf.
 
 The connection and the ids come from the job's announcement. That is an XCom, and who may write XComs of
-one DAG may not have to do with another: ids that another DAG's job has announced are refused.
+one DAG may not have to do with another: ids that another DAG's job has named are refused, and so is what
+has not the form of an id, for it could lead to another address of the API.
 """
 
 from __future__ import annotations
 
 import datetime
 import logging
+import re
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from airflow_claude_batch.plugins import queries
 from airflow_claude_batch.plugins.jobs import Job
+
+BATCH_ID = re.compile(r"[A-Za-z0-9_-]+")
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +39,10 @@ def cancel(session: Session, job: Job, user_name: str) -> list[dict[str, Any]]:
     if not job.can_cancel:
         raise NotCancelableError("All batches of this job have ended.")
     key = job.row.key
-    if foreign := queries.announced_elsewhere(session, batch_ids, key.dag_id):
+    for batch_id in batch_ids:
+        if not BATCH_ID.fullmatch(batch_id):
+            raise NotCancelableError(f"{batch_id[:100]!r} is no batch id.")
+    if foreign := queries.named_elsewhere(session, batch_ids, key.dag_id):
         raise NotCancelableError(f"{sorted(foreign)[0]} was submitted by another DAG.")
     api = ClaudeBatchHook(job.announcement.conn_id).batches
     rows = [_cancel_one(api, batch_id) for batch_id in batch_ids]

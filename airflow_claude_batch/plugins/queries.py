@@ -19,7 +19,7 @@ from airflow.models.xcom import XComModel
 from sqlalchemy import ColumnElement, Select, Text, and_, cast, func, not_, or_, select, tuple_
 from sqlalchemy.orm import Session, aliased
 
-from airflow_claude_batch.plugins.shapes import ANNOUNCEMENT, CANCELED, JOB_KEYS, SUMMARY
+from airflow_claude_batch.plugins.shapes import ANNOUNCEMENT, CANCELED, HANDLE, JOB_KEYS, SUMMARY
 
 TOTALS_LIMIT = 50_000
 """Summaries that totals are made of, newest first."""
@@ -211,10 +211,12 @@ def summaries(
     return rows.tuples()
 
 
-def announced_elsewhere(session: Session, batch_ids: Iterable[str], dag_id: str) -> set[str]:
-    """Which of these batches jobs of other DAGs have announced."""
+def named_elsewhere(session: Session, batch_ids: Iterable[str], dag_id: str) -> set[str]:
+    """Which of these batches jobs of other DAGs have announced, or submitted in a later round."""
     rows = session.scalars(
-        select(cast(XComModel.value, Text)).where(XComModel.key == ANNOUNCEMENT, XComModel.dag_id != dag_id)
+        select(cast(XComModel.value, Text)).where(
+            XComModel.key.in_((ANNOUNCEMENT, HANDLE)), XComModel.dag_id != dag_id
+        )
     )
     wanted = set(batch_ids)
     found: set[str] = set()

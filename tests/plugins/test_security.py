@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_claude_batch.emulator.testing import start_emulator
-from tests.plugins.seeding import Seed, seed
+from tests.plugins.seeding import Seed, add_xcom, seed
 
 if TYPE_CHECKING:
     from fastapi.testclient import TestClient
@@ -178,21 +178,35 @@ def test_search_takes_every_character_literally(client_of: Any, words: str) -> N
     assert response.json()["total"] == (1 if words == "_" else 0)  # every id here has an underscore
 
 
+@pytest.mark.parametrize(
+    ("batch_id", "reason"),
+    [
+        (OTHER.batch_ids[0], "another DAG"),
+        ("msgbatch_of_a_later_round", "another DAG"),
+        (f"{OTHER.batch_ids[0]}/cancel?x=", "no batch id"),
+        (f"./{OTHER.batch_ids[0]}", "no batch id"),
+        ("../../messages", "no batch id"),
+        ("", "no batch id"),
+    ],
+)
 def test_a_job_cannot_name_another_dags_batches_to_have_them_cancelled(
-    client_of: Any, session: Session, monkeypatch: pytest.MonkeyPatch
+    client_of: Any, session: Session, monkeypatch: pytest.MonkeyPatch, batch_id: str, reason: str
 ) -> None:
     """Who may write XComs of one DAG must not reach another's batches through it."""
     from airflow.models.xcom import XComModel
     from sqlalchemy import select
 
+    add_xcom(
+        session, OTHER, "results", "handle", {"job": OTHER.job, "batch_ids": ["msgbatch_of_a_later_round"]}
+    )
     mine = select(XComModel).where(XComModel.dag_id == MINE.dag_id, XComModel.key == "claude_batch")
     xcom = session.scalars(mine).one()
-    xcom.value = {**xcom.value, "batch_ids": [*MINE.batch_ids, *OTHER.batch_ids]}
+    xcom.value = {**xcom.value, "batch_ids": [*MINE.batch_ids, batch_id]}
     session.commit()
     with start_emulator() as emulator:
         connection = f'{{"conn_type": "anthropic", "password": "any-key", "host": "{emulator.url}"}}'
         monkeypatch.setenv("AIRFLOW_CONN_ANTHROPIC_DEFAULT", connection)
         response = cancel(client_of("only-nightly_report", "user"))
         assert response.status_code == 409
-        assert "another DAG" in response.json()["detail"]
+        assert reason in response.json()["detail"]
         assert emulator.journal() == []
