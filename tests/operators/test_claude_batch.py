@@ -187,6 +187,7 @@ def test_an_encrypted_pdf_is_delivered_as_errored_and_the_others_are_answered(
     [errored] = summary["errored"]
     assert (errored["error_type"], errored["input"]["name"]) == ("unreadable_document", "locked.pdf")
     assert "locked.pdf: it is encrypted" in errored["message"]
+    assert summary["error_samples"]["unreadable_document"]["message"] == errored["message"]
     assert [emulator.custom_ids(batch["id"]) for batch in emulator.batches()] == [
         [summary["succeeded"][0]["custom_id"]]
     ]
