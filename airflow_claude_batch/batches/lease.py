@@ -93,7 +93,8 @@ class Lease:
                 return
             self._record.renewed_at = _now()
             self._record.released = released
-            self._folder.write(_name(self.number), msgspec.json.encode(self._record))
+            # Not durable: no owner outlives a power failure, nor does its lease need to.
+            self._folder.write(_name(self.number), msgspec.json.encode(self._record), durable=False)
             self._renewed = time.monotonic()
 
 
@@ -139,7 +140,7 @@ def last_renewal(folder: Folder, number: int) -> datetime.datetime | None:
 def _read(folder: Folder, number: int) -> LeaseRecord | None:
     try:
         return msgspec.json.decode(folder.child("leases").read(_name(number)), type=LeaseRecord)
-    except FileNotFoundError:
+    except (FileNotFoundError, msgspec.DecodeError):  # the latter: being created, or cut by a power failure
         return None
 
 

@@ -84,8 +84,11 @@ class Folder:
             return []
         return sorted(posixpath.basename(str(entry).rstrip("/")) for entry in entries)
 
-    def write(self, name: str, data: bytes) -> None:
-        """Replace the file as a whole: a reader sees the old content or the new, nothing between."""
+    def write(self, name: str, data: bytes, *, durable: bool = True) -> None:
+        """Replace the file as a whole: a reader sees the old content or the new, nothing between.
+
+        :param durable: on a local disk, return only when the content would outlive a power failure
+        """
         path = self.locate(name)
         if not self.is_local:
             self.fs.pipe_file(path, data)
@@ -95,8 +98,9 @@ class Folder:
         try:
             with open(temporary, "wb") as file:
                 file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
             os.replace(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):

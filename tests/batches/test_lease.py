@@ -52,3 +52,12 @@ def test_a_killed_owner_is_not_alive(root: Folder) -> None:
     os.waitpid(pid, 0)
     assert not leases.alive(root, 1)
     assert leases.last_renewal(root, 1) is not None
+
+
+def test_a_lease_cut_short_by_a_power_failure_is_nobodys(root: Folder) -> None:
+    with leases.hold(root):
+        pass
+    root.child("leases").write("000002.json", b"")
+    assert not leases.alive(root, 2)
+    with leases.hold(root) as lease:
+        assert lease.number == 3
