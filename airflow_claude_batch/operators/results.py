@@ -183,7 +183,10 @@ class ClaudeBatchResultsOperator(BaseOperator):
         later = Submission(job=job, api=delivery.api, policy=policy).run()
         if later is not None:
             self.log.info("%s; going on at %s, no worker slot held until then", later.reason, later.at)
-            self.defer(trigger=PauseTrigger(later.at.isoformat()), method_name="resume")
+            open_ids = [part.batch_id for _, part in delivery.pending(job) if part.batch_id]
+            unwanted = [] if self.cancel_on_kill is False else open_ids
+            trigger = PauseTrigger(later.at.isoformat(), self.conn_id, unwanted)
+            self.defer(trigger=trigger, method_name="resume")
 
     def _wait_for(self, context: Context, delivery: Delivery, handle: Handle) -> None:
         """Return when the batches have ended; defer until then."""

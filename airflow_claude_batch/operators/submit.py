@@ -222,7 +222,8 @@ class ClaudeBatchSubmitOperator(BaseOperator):
         from airflow_claude_batch.waiting import begin_wait, trigger_for
 
         if later.batch_id is None:
-            return PauseTrigger(later.at.isoformat())
+            unwanted = job.ledger.batch_ids if self.cancel_on_kill else []
+            return PauseTrigger(later.at.isoformat(), self.conn_id, unwanted)
         wait = begin_wait(Handle(batch_ids=[later.batch_id], job=job.folder.url), poll_interval=None)
         return trigger_for(wait, self.conn_id, cancel_on_kill=self.cancel_on_kill)
 

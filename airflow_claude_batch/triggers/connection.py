@@ -39,8 +39,9 @@ async def poller_of(conn_id: str) -> Poller:
 
 def _prepare(conn_id: str) -> AirflowMetrics:
     """Load what waiting needs, before its first look."""
-    if HOOK not in sys.modules:
-        import_module(HOOK)
+    first = HOOK not in sys.modules
+    import_module(HOOK)  # which waits, where another thread is at it
+    if first:
         # Waiting allocates little and often, so the garbage collector walks all of the process every now
         # and then, and stops the event loop meanwhile: 150 to 400 ms for what Airflow and the SDK have
         # loaded. That stays loaded until the process ends, and is not garbage: leave it out from now on, as

@@ -196,7 +196,9 @@ def test_a_full_queue_defers_and_the_resumed_task_goes_on_at_the_next_part(
     with pytest.raises(TaskDeferred) as deferred:
         submit.execute(Try().context)
     assert deferred.value.method_name == "resume"
-    assert set(deferred.value.trigger.serialize()[1]) == {"at"}
+    arguments = deferred.value.trigger.serialize()[1]
+    assert arguments["batch_ids"] == [batch["id"] for batch in emulator.batches()]
+    assert set(arguments) == {"at", "conn_id", "batch_ids"}
     for batch in emulator.batches():
         emulator.end(batch["id"])
     handle = operator(tmp_path, rows(6), max_requests_per_batch=2).resume(Try().context, {"status": "resume"})

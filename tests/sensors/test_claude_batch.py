@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import time
 from typing import Any
 
 import pytest
@@ -16,12 +17,13 @@ from airflow.providers.common.compat.sdk import (
 from airflow_claude_batch.emulator.testing import CANCEL, CREATE, RETRIEVE, Emulator
 from airflow_claude_batch.sensors.claude_batch import ClaudeBatchSensor
 from airflow_claude_batch.triggers.claude_batch import ClaudeBatchTrigger
+from tests import supervisor
 from tests.batches.waits import create
 
 NOW = datetime.datetime.now(datetime.UTC)
 
 
-class TaskInstance:
+class TaskInstance(supervisor.TaskInstance):
     """What the sensor asks of Airflow's."""
 
     def __init__(self, rescheduled_since: datetime.datetime | None = None) -> None:
@@ -183,3 +185,58 @@ def test_the_first_rescheduled_process_stays_until_it_has_seen_a_foreign_batch(e
         execute(one)
     assert len(emulator.journal(path=RETRIEVE)) == 4
     assert not emulator.journal(method="GET", path=CREATE)
+
+
+def looked(batch: Any, **options: Any) -> ClaudeBatchSensor:
+    """A sensor that waits in a worker and has looked once."""
+    context: Any = {"ti": TaskInstance()}
+    one = sensor(batch, deferrable=False, **options)
+    assert not one.poke(context)
+    return one
+
+
+@pytest.mark.parametrize("mode", ["poke", "reschedule"])
+@pytest.mark.parametrize("state", ["failed", "success", "skipped", "removed"])
+def test_in_a_worker_too_a_task_that_a_person_ends_cancels_what_is_open(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, mode: str, state: str
+) -> None:
+    first, second = create(emulator, 2)
+    emulator.end(first)
+    one = looked(handle(first, second), mode=mode)
+    supervisor.Supervisor(state).install(monkeypatch)
+    one.on_kill()
+    assert [call["batch_id"] for call in emulator.journal(path=CANCEL)] == [second]
+
+
+@pytest.mark.parametrize("state", ["running", "restarting", "scheduled", "upstream_failed"])
+def test_a_worker_that_stops_though_nobody_has_ended_the_task_cancels_nothing(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    one = looked(handle(*create(emulator)))
+    supervisor.Supervisor(state).install(monkeypatch)
+    one.on_kill()
+    assert not emulator.journal(path=CANCEL)
+
+
+def test_a_worker_that_cannot_learn_why_it_stops_is_not_kept_and_cancels_nothing(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = looked(handle(*create(emulator)))
+    supervisor.Supervisor("running", seconds=6).install(monkeypatch)
+    began = time.monotonic()
+    one.on_kill()
+    assert time.monotonic() - began < 5
+    assert not emulator.journal(path=CANCEL)
+
+
+def test_a_killed_worker_leaves_batches_alone_that_were_given_by_id_unless_told_otherwise(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [batch_id] = create(emulator)
+    supervisor.Supervisor("failed").install(monkeypatch)
+    looked(batch_id).on_kill()
+    looked(handle(batch_id), cancel_on_kill=False).on_kill()
+    sensor(handle(batch_id), deferrable=False).on_kill()  # before its first look
+    assert not emulator.journal(path=CANCEL)
+    looked(batch_id, cancel_on_kill=True).on_kill()
+    assert len(emulator.journal(path=CANCEL)) == 1
