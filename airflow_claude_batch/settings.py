@@ -15,13 +15,23 @@ SINGLE_MACHINE_EXECUTORS = {"LocalExecutor", "SequentialExecutor", "DebugExecuto
 
 
 def open_folder(url: str) -> Folder:
-    """A folder through ``ObjectStoragePath``: ``s3://conn_id@bucket/key``, ``file:///…`` and so on."""
+    """A folder through ``ObjectStoragePath``: ``s3://conn_id@bucket/key``, ``file:///…`` and so on.
+
+    :raises ConfigurationError: for a kind of store that this Airflow does not know
+    """
     from airflow.sdk import ObjectStoragePath
 
+    from airflow_claude_batch.batches.errors import ConfigurationError
     from airflow_claude_batch.batches.storage import Folder
 
-    path = ObjectStoragePath(url)
-    return Folder(fs=path.fs, path=path.path.rstrip("/") or "/", url=url.rstrip("/"))
+    try:
+        path = ObjectStoragePath(url)
+        fs = path.fs
+    except ValueError as error:  # "Unsupported filesystem", "No filesystem registered for scheme"
+        raise ConfigurationError(
+            f"{url} cannot be opened: {error}. Check the address, or install the provider of that store."
+        ) from None
+    return Folder(fs=fs, path=path.path.rstrip("/") or "/", url=url.rstrip("/"))
 
 
 def storage_root(override: str | None = None) -> Folder:

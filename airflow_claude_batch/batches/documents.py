@@ -21,7 +21,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_claude_batch.batches.errors import Fault, InputError
+from airflow_claude_batch.batches.errors import ConfigurationError, Fault, InputError
 from airflow_claude_batch.batches.images import UnreadableImageError, dimensions, image_type
 from airflow_claude_batch.batches.pdf import UnreadablePdfError, count_pages
 from airflow_claude_batch.batches.requests import shorten
@@ -149,6 +149,8 @@ class DocumentReader:
         coming = self._coming.pop(uri, None)
         try:
             data = coming.result() if coming is not None else _fetch(self.locate(uri), uri)
+        except ConfigurationError as error:
+            raise UnreadableDocumentError(str(error)) from None
         except FileNotFoundError:
             raise UnreadableDocumentError(f"{uri}: there is no such file") from None
         except IsADirectoryError:

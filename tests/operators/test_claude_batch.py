@@ -193,6 +193,20 @@ def test_an_encrypted_pdf_is_delivered_as_errored_and_the_others_are_answered(
     ]
 
 
+def test_a_store_that_airflow_does_not_know_is_named(emulator: Emulator, tmp_path: Path) -> None:
+    with pytest.raises(AirflowFailException, match=r"ftps://x/y\.csv cannot be opened.*install the provider"):
+        operator(tmp_path, Files("ftps://x/y.csv")).execute(Try(task_id="ask").context)
+
+    records = [
+        {"custom_id": "a", "prompt": "Read.", "documents": ["ftps://x/y.pdf"]},
+        {"custom_id": "b", "prompt": "No document."},
+    ]
+    emulator.settings(duration=0)
+    summary = operator(tmp_path, records).execute(Try(task_id="ask").context)
+    assert summary["counts"]["succeeded"] == 1
+    assert "ftps://x/y.pdf cannot be opened" in summary["errored"][0]["message"]
+
+
 def test_an_unreadable_document_fails_the_task_where_that_is_wanted(
     emulator: Emulator, tmp_path: Path
 ) -> None:
