@@ -7,7 +7,7 @@
 #   make test            all tests; make test ARGS='-k ledger' for some
 #   make ui-build        the UI's bundle from its source (needs Node 20.19 or newer)
 #   make test-matrix     the same on the oldest and newest Airflow and with the lowest dependencies
-#                        (make test-matrix MATRIX=oldest for one of them)
+#                        (MATRIX=oldest for one of them, ARGS=--airflow-only without the engine's tests)
 #   make test-cluster    a distributed Airflow (Celery, PostgreSQL, S3, two triggerers) and its faults
 #   make cluster         the same cluster, staying up until Ctrl-C
 #   make lint, format    ruff, mypy; what is fixable, fixed
@@ -18,6 +18,9 @@ DAG ?= nightly_report
 LIVE ?=
 ARGS ?=
 MATRIX ?=
+
+# Without compiled files every process of Airflow compiles 2,000 modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 LIVE_OPTION := $(if $(filter-out 0 no false,$(LIVE)),--live)
 BIN := .venv/bin
@@ -41,7 +44,7 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
 
 test-matrix: $(INSTALLED)
-	$(BIN)/python -m tests.matrix $(MATRIX)
+	$(BIN)/python -m tests.matrix $(MATRIX) $(ARGS)
 
 test-cluster: $(CLUSTER_INSTALLED)
 	.venvs/cluster/bin/python -m pytest tests/cluster $(ARGS)

@@ -18,9 +18,12 @@ from uv import find_uv_bin
 
 REPOSITORY = Path(__file__).parents[1]
 VENVS = REPOSITORY / ".venvs"
-# What is published does not depend on the environment, and test_packaging makes one itself.
-UNIT = ("-m", "not system", "tests", "--ignore=tests/test_packaging.py")
-INTEGRATION = ("tests/system/test_nightly_report.py", "tests/system/test_submission.py")
+TESTS = Path("tests")
+# What is published does not depend on the environment, and `make test-cluster` has its own.
+LEFT_OUT = {TESTS / name for name in ("cluster", "system", "test_packaging.py")}
+INTEGRATION = (TESTS / "system/test_nightly_report.py", TESTS / "system/test_submission.py")
+ENGINE = {TESTS / name for name in ("batches", "emulator", "harness")}
+"""Tests of what imports nothing of Airflow."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +35,8 @@ class Environment:
     """Requirement of Airflow itself."""
     install: tuple[str, ...] = ()
     """Further arguments of `uv pip install`."""
-    runs: tuple[tuple[str, ...], ...] = (UNIT, INTEGRATION)
-    """Arguments of pytest, a run each."""
+    integration: bool = True
+    """Whether to run tests on running Airflow, too."""
 
 
 MATRIX = {
@@ -44,7 +47,7 @@ MATRIX = {
         airflow="apache-airflow",
         # Airflow 3.1.0 does not start with a later structlog.
         install=("--resolution", "lowest-direct", "structlog==25.4.0"),
-        runs=(UNIT,),
+        integration=False,
     ),
 }  # fmt: skip
 
@@ -52,20 +55,25 @@ MATRIX = {
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(MATRIX)}; default: all")
-    names = parser.parse_args().names or list(MATRIX)
+    parser.add_argument(
+        "--airflow-only", action="store_true", help="leave out the tests of what imports nothing of Airflow"
+    )
+    options = parser.parse_args()
+    names = options.names or list(MATRIX)
     if unknown := set(names) - set(MATRIX):
         parser.error(f"no such environment: {', '.join(sorted(unknown))}")
-    failed = [name for name in names if not run(name, MATRIX[name])]
+    left_out = LEFT_OUT | (ENGINE if options.airflow_only else set())
+    failed = [name for name in names if not run(name, MATRIX[name], left_out)]
     if failed:
         print(f"matrix: failed on {', '.join(failed)}", flush=True)
     return 1 if failed else 0
 
 
-def run(name: str, environment: Environment) -> bool:
+def run(name: str, environment: Environment, left_out: set[Path]) -> bool:
     """Make the environment and run its tests; True when all passed."""
     python = VENVS / name / "bin" / "python"
-    if subprocess.run(["uv", "python", "find", "--no-project", environment.python], executable=find_uv_bin(),
-                      capture_output=True, env=offline()).returncode:  # fmt: skip
+    find = [find_uv_bin(), "python", "find", "--no-project", environment.python]
+    if subprocess.run(find, capture_output=True, env=interpreters()).returncode:
         print(f"matrix: {name} left out: this machine has no Python {environment.python}", flush=True)
         return True
     started = time.monotonic()
@@ -79,23 +87,28 @@ def run(name: str, environment: Environment) -> bool:
         [python, "-c", "import importlib.metadata as m; print(m.version('apache-airflow'))"], text=True
     ).strip()
     print(f"matrix: {name}: Airflow {version}, Python {environment.python}", flush=True)
-    codes = [
-        subprocess.run(
-            [python, "-m", "pytest", "-p", "no:cacheprovider", *arguments], cwd=REPOSITORY
-        ).returncode
-        for arguments in environment.runs
-    ]
+    tests = [file.relative_to(REPOSITORY) for file in (REPOSITORY / TESTS).iterdir() if is_tests(file)]
+    chosen = sorted(set(tests) - left_out) + list(INTEGRATION if environment.integration else ())
+    options = ("-p", "no:cacheprovider", "--numprocesses", "2", "--dist", "loadgroup")
+    code = subprocess.run([python, "-m", "pytest", *options, *chosen], cwd=REPOSITORY).returncode
     print(f"matrix: {name}: {time.monotonic() - started:.0f} s", flush=True)
-    return not any(codes)
+    return code == 0
+
+
+def is_tests(file: Path) -> bool:
+    """Whether this is a file or folder with tests."""
+    return file.name.startswith("test_") or (file.is_dir() and any(file.glob("test_*.py")))
 
 
 def uv(*arguments: str) -> None:
-    subprocess.run([find_uv_bin(), *arguments], cwd=REPOSITORY, env=offline(), check=True)
+    subprocess.run([find_uv_bin(), *arguments], cwd=REPOSITORY, env=interpreters(), check=True)
 
 
-def offline() -> dict[str, str]:
-    """uv takes the interpreters that are there and downloads none."""
-    return os.environ | {"UV_PYTHON_DOWNLOADS": "never"}
+def interpreters() -> dict[str, str]:
+    """For uv: it takes the interpreters that are there, pyenv's too, and downloads none."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser()
+    places = [*map(str, sorted(pyenv.glob("versions/*/bin"))), os.environ["PATH"]]
+    return os.environ | {"UV_PYTHON_DOWNLOADS": "never", "PATH": os.pathsep.join(places)}
 
 
 if __name__ == "__main__":
