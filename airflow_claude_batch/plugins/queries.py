@@ -256,7 +256,7 @@ def _jobs(columns: Select[Any], wanted: JobFilter) -> Select[Any]:
     if wanted.until:
         statement = statement.where(Announced.timestamp < wanted.until)
     if wanted.search:
-        statement = statement.where(_matches(wanted.search))
+        statement = statement.where(_matches(wanted.search, wanted.dag_ids))
     if wanted.in_flight is not None:
         in_flight = _in_flight(wanted.dag_ids)
         statement = statement.join(
@@ -273,9 +273,18 @@ def _jobs(columns: Select[Any], wanted: JobFilter) -> Select[Any]:
     return statement
 
 
-def _matches(search: str) -> ColumnElement[bool]:
+def _matches(search: str, dag_ids: Collection[str]) -> ColumnElement[bool]:
     if search.startswith("msgbatch"):
-        return cast(Announced.value, Text).contains(search, autoescape=True)
+        # Batches of later rounds are named by the tasks that came after the one that announced the job.
+        later = select(func.coalesce(_job_of(Summarised), "")).where(
+            Summarised.key.in_((HANDLE, SUMMARY)),
+            Summarised.dag_id.in_(dag_ids),
+            cast(Summarised.value, Text).contains(search, autoescape=True),
+        )
+        return or_(
+            cast(Announced.value, Text).contains(search, autoescape=True),
+            func.coalesce(_job_of(Announced), "-").in_(later),
+        )
     return or_(
         *(
             column.icontains(search, autoescape=True)

@@ -202,6 +202,10 @@ def test_batches_that_a_later_task_submits_again_belong_to_the_job(ask: Any, ses
     assert [batch["id"] for batch in job["batch_list"]] == [*one.batch_ids, "msgbatch_again"]
     assert (job["batches_ended"], job["batches"], job["state"]) == (1, 2, "waiting")
     assert job["can_cancel"]
+    for batch_id in (one.batch_ids[0], "msgbatch_again"):
+        [found] = ask("jobs", view="in_flight", q=batch_id)["jobs"]
+        assert found["run_id"] == one.run_id
+    assert ask("jobs", view="in_flight", q="msgbatch_another")["total"] == 0
 
 
 def test_two_jobs_of_one_run_keep_their_own_tasks_and_results(ask: Any, session: Session) -> None:
