@@ -111,12 +111,16 @@ def show_run(
     task_id: Annotated[str | None, Query(max_length=250)] = None,
     map_index: Annotated[int | None, Query(ge=-1)] = None,
 ) -> dict[str, Any]:
-    """The jobs of a run, or those that one of its tasks takes part in."""
+    """The newest jobs of a run, or those of them that one of its tasks takes part in."""
     wanted = JobFilter(dag_ids=[dag_id], run_id=run_id, map_index=map_index)
-    found = jobs.load(session, queries.list_jobs(session, wanted, limit=RUN_LIMIT)[0])
+    rows, total = queries.list_jobs(session, wanted, limit=RUN_LIMIT)
+    found = jobs.load(session, rows)
     if task_id is not None:
         found = [job for job in found if any(task.key.task_id == task_id for task in job.tasks)]
-    return {"jobs": [jobs.as_details(job) | {"may_edit": may_edit} for job in found]}
+    return {
+        "jobs": [jobs.as_details(job) | {"may_edit": may_edit} for job in found],
+        "left_out": total - len(rows),
+    }
 
 
 class CancelBody(BaseModel):

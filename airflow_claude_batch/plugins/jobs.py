@@ -186,8 +186,15 @@ def as_row(job: Job) -> dict[str, Any]:
             "usage": summary.usage,
             "cache_hit_rate": cache_hit_rate(summary.usage),
             "cost": summary.cost,
+            "main_error": _main_error(summary),
         }
     return plain(view)
+
+
+def _main_error(summary: shapes.Summary) -> dict[str, Any] | None:
+    """What most requests without success met."""
+    kind = max(summary.errors, key=lambda kind: summary.errors[kind], default=None)
+    return None if kind is None else {"type": kind, "count": summary.errors[kind]}
 
 
 def as_details(job: Job) -> dict[str, Any]:

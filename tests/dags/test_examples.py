@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
+import runpy
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from pyarrow import parquet
 from airflow_claude_batch.emulator.testing import CREATE, Emulator
 from tests.harness.dag_runs import Run, run_dag
 
-DAGS = Path(__file__).parents[2] / "dags"
+REPOSITORY = Path(__file__).parents[2]
+DAGS = REPOSITORY / "dags"
+PAGE = REPOSITORY / "airflow_claude_batch" / "plugins" / "ui" / "src" / "page.tsx"
 pytestmark = pytest.mark.usefixtures("airflow_database")
 
 
@@ -116,3 +119,11 @@ def test_several_batches_become_one_file_with_the_users_own_keys(emulator: Emula
     assert len(rows) == len(merged) == 90
     assert all(key.startswith("NL/") for key in rows)
     assert {row["category"] for row in rows.values()} <= {"kitchen", "office", "garden", "other"}
+
+
+def test_the_dag_that_the_page_without_jobs_proposes_runs(emulator: Emulator, tmp_path: Path) -> None:
+    file = tmp_path / "first_batch.py"
+    file.write_text(PAGE.read_text().partition("const EXAMPLE = `")[2].partition("`;")[0])
+    done = run_dag(runpy.run_path(str(file))["first_batch"](), {})
+    assert done.state == "success"
+    assert done.xcom("ask")["counts"]["succeeded"] == 3

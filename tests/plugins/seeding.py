@@ -141,6 +141,7 @@ def many(count: int, *, in_flight: int = 6, dags: int = 5, days: int = 30) -> li
             "invalid_request_error": errored // 3,
             "overloaded_error": errored - errored // 3,
             "expired": expired,
+            "invalid": invalid,
         }
         stage = "delivered"
         if number < in_flight:
@@ -169,7 +170,7 @@ def _run(one: Seed, number: int, now: datetime.datetime) -> dict[str, Any]:
 
 
 MESSAGES = {
-    "invalid_request_error": "messages.0.content.1.image: image exceeds 5 MB maximum",
+    "invalid_request_error": "messages.0.content.1.image: image exceeds 10 MB maximum",
     "overloaded_error": "Overloaded",
 }
 STATES = {

@@ -179,6 +179,16 @@ def test_totals_sum_days_of_the_time_zone_by_dag(ask: Any, session: Session) -> 
     assert {row["dag_id"] for row in only["by_day"]} == {"score_leads"}
 
 
+def test_a_run_of_very_many_jobs_shows_the_newest_and_says_how_many_are_left_out(
+    ask: Any, session: Session
+) -> None:
+    seed(session, [Seed(number=number, run=1, map_index=number) for number in range(103)])
+    shown = ask("run", dag_id="nightly_report", run_id=Seed(run=1).run_id)
+    assert (len(shown["jobs"]), shown["left_out"]) == (100, 3)
+    one = ask("run", dag_id="nightly_report", run_id=Seed(run=1).run_id, task_id="wait", map_index=7)
+    assert (len(one["jobs"]), one["left_out"]) == (1, 0)
+
+
 def test_totals_of_too_many_jobs_are_those_of_the_newest_and_say_so(
     ask: Any, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,7 +65,7 @@ def test_without_a_job_the_page_says_how_to_start(server: SeededServer, visit: A
     server.holds([])
     page = visit()
     page.get_by_role("heading", name="No batch has been submitted yet").wait_for()
-    assert "ClaudeBatchSubmitOperator(" in page.locator("code").inner_text()
+    assert "@task.claude_batch(" in page.locator("code").first.inner_text()
     assert page.get_by_role("table").count() == 0
 
 
@@ -74,8 +74,8 @@ def test_one_job_answers_what_it_cost_and_why_it_failed(server: SeededServer, vi
     page = visit()
     page.get_by_text("Nothing is in flight.").wait_for()
     cost = page.get_by_text("Cost, last 24 hours").locator("xpath=..")
-    assert "$0.0840" in cost.inner_text()
-    assert "$0.0840 saved · 1 job" in cost.inner_text()
+    assert "$0.08" in cost.inner_text()
+    assert "$0.08 saved · 1 job" in cost.inner_text()
     wait_for_rows(page, "Recent jobs", 1)
     rows(page, "Recent jobs").get_by_text("4 requests did not succeed").click()  # anywhere in the row
     page.get_by_role("dialog").get_by_text("Overloaded", exact=False).first.wait_for()

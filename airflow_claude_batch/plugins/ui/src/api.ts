@@ -46,6 +46,7 @@ export type Job = JobKey & {
   usage?: Usage;
   cache_hit_rate?: number | null;
   cost?: Money | null;
+  main_error?: { type: string; count: number } | null;
 };
 
 export type Batch = {

@@ -183,7 +183,7 @@ const Batches = ({ job }: { readonly job: JobDetails }) =>
                   <OutsideLink href={batch.console_url}>{batch.id}</OutsideLink>
                 </Table.Cell>
                 <Table.Cell fontVariantNumeric="tabular-nums" textAlign="end">
-                  {batch.round}
+                  {batch.round + 1}
                 </Table.Cell>
                 <Table.Cell>
                   <Moment iso={batch.ended_at} />

@@ -46,17 +46,19 @@ export const count = (value: number): string => new Intl.NumberFormat("en").form
 export const compact = (value: number): string =>
   new Intl.NumberFormat("en", { maximumFractionDigits: 1, notation: "compact" }).format(value);
 
-/** Cents; hundredths of a cent where there are only a few cents. */
-export const usd = (value: number): string => {
-  const digits = value !== 0 && Math.abs(value) < 0.1 ? 4 : 2;
+/** Cents; hundredths of a cent where it is less than one cent. */
+export const usd = (value: number): string => usdWith(value, value !== 0 && Math.abs(value) < 0.01 ? 4 : 2);
 
-  return new Intl.NumberFormat("en", {
+/** Dollars without cents where there are thousands of them. */
+export const usdShort = (value: number): string => (value < 1_000 ? usd(value) : usdWith(value, 0));
+
+const usdWith = (value: number, digits: number): string =>
+  new Intl.NumberFormat("en", {
     currency: "USD",
     maximumFractionDigits: digits,
     minimumFractionDigits: digits,
     style: "currency",
   }).format(value);
-};
 
 /** Never rounds to 100 % or 0 % what is not. */
 export const percent = (share: number): string => {

@@ -11,24 +11,31 @@ type ListProps = { readonly jobs: Job[]; readonly onOpen: (key: JobKey) => void 
 const Money = ({ value }: { readonly value: number | null | undefined }) =>
   value === null || value === undefined ? <Nothing /> : <>{usd(value)}</>;
 
-const Right = ({ children }: { readonly children: ReactNode }) => (
-  <Table.Cell fontVariantNumeric="tabular-nums" textAlign="end" whiteSpace="nowrap">
+type Width = "sm" | "md" | "lg" | "xl";
+
+/** A column: numbers stand on the right; what narrow windows leave out, the details have. */
+type Column = { readonly from?: Width; readonly name: string; readonly number?: boolean };
+
+const Right = ({ children, from }: { readonly children: ReactNode; readonly from?: Width }) => (
+  <Table.Cell fontVariantNumeric="tabular-nums" hideBelow={from} textAlign="end" whiteSpace="nowrap">
     {children}
   </Table.Cell>
 );
 
-const Head = ({ names }: { readonly names: string[] }) => (
+const Head = ({ columns }: { readonly columns: Column[] }) => (
   <Table.Header>
     <Table.Row>
-      {names.map((name) => {
-        const right = name.startsWith(">");
-
-        return (
-          <Table.ColumnHeader key={name} scope="col" textAlign={right ? "end" : undefined} whiteSpace="nowrap">
-            {right ? name.slice(1) : name}
-          </Table.ColumnHeader>
-        );
-      })}
+      {columns.map(({ from, name, number }) => (
+        <Table.ColumnHeader
+          hideBelow={from}
+          key={name}
+          scope="col"
+          textAlign={number === true ? "end" : undefined}
+          whiteSpace="nowrap"
+        >
+          {name}
+        </Table.ColumnHeader>
+      ))}
       <Table.ColumnHeader aria-label="Details" scope="col" />
     </Table.Row>
   </Table.Header>
@@ -68,9 +75,19 @@ const Scrolling = ({ children, label }: { readonly children: ReactNode; readonly
   </Table.ScrollArea>
 );
 
+const IN_FLIGHT: Column[] = [
+  { name: "Job" },
+  { name: "State" },
+  { from: "md", name: "Batches ended", number: true },
+  { from: "md", name: "Requests", number: true },
+  { from: "xl", name: "Waiting since" },
+  { from: "sm", name: "24-hour deadline" },
+  { from: "sm", name: "Estimated cost", number: true },
+];
+
 export const InFlightList = ({ jobs, onOpen }: ListProps) => (
   <Scrolling label="Jobs in flight">
-    <Head names={["Job", "State", ">Batches ended", ">Requests", "Waiting since", "24-hour deadline", ">Estimated cost"]} />
+    <Head columns={IN_FLIGHT} />
     <Table.Body>
       {jobs.map((job) => (
         <Row job={job} key={nameOf(job)} onOpen={onOpen}>
@@ -80,14 +97,14 @@ export const InFlightList = ({ jobs, onOpen }: ListProps) => (
           <Table.Cell>
             <JobStateBadge state={job.state} />
             {job.pause ? (
-              <Text color="fg.muted" fontSize="xs" maxW="240px">
+              <Text color="fg.muted" fontSize="xs" maxW="240px" minW="150px" whiteSpace="normal">
                 {job.pause.reason}
                 {job.pause.until === null ? "" : "; goes on "}
                 <Moment iso={job.pause.until} />
               </Text>
             ) : undefined}
           </Table.Cell>
-          <Right>
+          <Right from="md">
             {job.batches > 0 ? (
               <>
                 <Number value={job.batches_ended} /> / <Number value={job.batches} />
@@ -96,14 +113,14 @@ export const InFlightList = ({ jobs, onOpen }: ListProps) => (
               <Nothing />
             )}
           </Right>
-          <Right>{job.requests === null ? <Nothing /> : <Number value={job.requests} />}</Right>
-          <Table.Cell>
+          <Right from="md">{job.requests === null ? <Nothing /> : <Number value={job.requests} />}</Right>
+          <Table.Cell hideBelow="xl">
             <Moment iso={job.submitted_at} />
           </Table.Cell>
-          <Table.Cell>
+          <Table.Cell hideBelow="sm">
             <DeadlineBar job={job} />
           </Table.Cell>
-          <Right>
+          <Right from="sm">
             <Money value={job.estimate?.total_usd} />
           </Right>
         </Row>
@@ -112,11 +129,22 @@ export const InFlightList = ({ jobs, onOpen }: ListProps) => (
   </Scrolling>
 );
 
+const RECENT: Column[] = [
+  { name: "Job" },
+  { name: "State" },
+  { from: "sm", name: "Outcome" },
+  { from: "xl", name: "Requests", number: true },
+  { from: "md", name: "Submitted" },
+  { from: "lg", name: "Duration", number: true },
+  { from: "xl", name: "Tokens in / out", number: true },
+  { from: "xl", name: "Cache hits", number: true },
+  { from: "sm", name: "Cost", number: true },
+  { from: "lg", name: "Saved", number: true },
+];
+
 export const RecentList = ({ jobs, onOpen }: ListProps) => (
   <Scrolling label="Recent jobs">
-    <Head
-      names={["Job", "State", "Outcome", ">Requests", "Submitted", ">Duration", ">Tokens in / out", ">Cache hits", ">Cost", ">Saved"]}
-    />
+    <Head columns={RECENT} />
     <Table.Body>
       {jobs.map((job) => (
         <Row job={job} key={nameOf(job)} onOpen={onOpen}>
@@ -126,32 +154,32 @@ export const RecentList = ({ jobs, onOpen }: ListProps) => (
           <Table.Cell>
             <JobStateBadge state={job.state} />
           </Table.Cell>
-          <Table.Cell>
+          <Table.Cell hideBelow="sm">
             <OutcomeCell job={job} />
           </Table.Cell>
-          <Right>{job.requests === null ? <Nothing /> : <Number value={job.requests} />}</Right>
-          <Table.Cell>
+          <Right from="xl">{job.requests === null ? <Nothing /> : <Number value={job.requests} />}</Right>
+          <Table.Cell hideBelow="md">
             <Moment iso={job.submitted_at} />
           </Table.Cell>
-          <Right>
+          <Right from="lg">
             {job.submitted_at !== null && job.delivered_at !== null ? (
               duration(secondsBetween(job.submitted_at, job.delivered_at))
             ) : (
               <Nothing />
             )}
           </Right>
-          <Right>
+          <Right from="xl">
             {job.usage ? (
               `${compact(tokensIn(job))} / ${compact(job.usage.output_tokens)}`
             ) : (
               <Nothing />
             )}
           </Right>
-          <Right>{typeof job.cache_hit_rate === "number" ? percent(job.cache_hit_rate) : <Nothing />}</Right>
-          <Right>
+          <Right from="xl">{typeof job.cache_hit_rate === "number" ? percent(job.cache_hit_rate) : <Nothing />}</Right>
+          <Right from="sm">
             <Cost job={job} />
           </Right>
-          <Right>
+          <Right from="lg">
             <Money value={job.cost?.saved_usd} />
           </Right>
         </Row>
@@ -181,6 +209,12 @@ const OutcomeCell = ({ job }: { readonly job: Job }) => {
       <Text color="fg.muted" fontSize="xs" fontVariantNumeric="tabular-nums" mt={1} whiteSpace="nowrap">
         {failed === 0 ? "all succeeded" : `${plural(failed, "request")} did not succeed`}
       </Text>
+      {job.main_error ? (
+        <Text color="fg.muted" fontSize="xs" maxW="220px" truncate>
+          {job.main_error.count < failed ? "mostly " : ""}
+          {job.main_error.type}
+        </Text>
+      ) : undefined}
     </Box>
   );
 };

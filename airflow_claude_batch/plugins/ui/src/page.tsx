@@ -281,7 +281,7 @@ const JobDrawer = ({ job, onChanged, onClose, seconds }: DrawerProps) => {
           <Drawer.Content>
             <Drawer.Header>
               <Drawer.Title>
-                {job?.task_id}
+                {job?.dag_id} · {job?.task_id}
                 {job && job.map_index >= 0 ? ` [${job.map_index}]` : ""}
               </Drawer.Title>
             </Drawer.Header>
@@ -308,24 +308,28 @@ const JobDrawer = ({ job, onChanged, onClose, seconds }: DrawerProps) => {
   );
 };
 
-const EXAMPLE = `from airflow_claude_batch import (
-    ClaudeBatchResultsOperator, ClaudeBatchSensor, ClaudeBatchSubmitOperator
-)
+const EXAMPLE = `from airflow.sdk import dag, task
 
-submit = ClaudeBatchSubmitOperator(
-    task_id="submit", requests=build.output, model="claude-haiku-4-5", max_tokens=1024
-)
-wait = ClaudeBatchSensor(task_id="wait", batch=submit.output)
-results = ClaudeBatchResultsOperator(
-    task_id="results", batch=wait.output, output_path="s3://bucket/reports/{{ ds }}"
-)`;
+
+@dag
+def first_batch():
+    @task.claude_batch(model="claude-haiku-4-5", max_tokens=200)
+    def ask():
+        for subject in ["a batch", "a DAG", "an asset"]:
+            yield f"Explain in one sentence what {subject} is."
+
+    ask()
+
+
+first_batch()`;
 
 const Empty = () => (
   <Stack borderRadius="md" borderWidth="1px" gap={4} p={6}>
     <Heading size="md">No batch has been submitted yet</Heading>
     <Text maxW="65ch">
       A job appears here as soon as a task starts to submit it: how far its batches are, what they cost, and why
-      requests failed. Put these three tasks into a DAG and trigger it:
+      requests failed. This is a whole DAG; save it as <Code size="sm">first_batch.py</Code> among your DAGs, and trigger
+      it:
     </Text>
     <Box overflowX="auto">
       <Code display="block" p={4} size="sm" whiteSpace="pre">
@@ -333,7 +337,8 @@ const Empty = () => (
       </Code>
     </Box>
     <Text color="fg.muted" fontSize="sm">
-      Jobs of DAGs that you may not read are not shown. About batches:{" "}
+      The key is the password of the connection <Code size="xs">anthropic_default</Code>, or in{" "}
+      <Code size="xs">ANTHROPIC_API_KEY</Code>. Jobs of DAGs that you may not read are not shown. About batches:{" "}
       <Link
         color="fg.info"
         href="https://platform.claude.com/docs/en/build-with-claude/batch-processing"

@@ -170,7 +170,7 @@ export const OutsideLink = ({ children, href }: { readonly children: ReactNode; 
 
 /** DAG, run and submitting task of a job. */
 export const JobName = ({ job }: { readonly job: Job }) => (
-  <Box minW="180px">
+  <Box minW={{ base: "110px", md: "180px" }}>
     <PageLink to={dagPath(job.dag_id)}>
       <Text as="span" fontWeight="medium">
         {job.dag_id}
@@ -178,7 +178,7 @@ export const JobName = ({ job }: { readonly job: Job }) => (
     </PageLink>
     <HStack color="fg.muted" fontSize="xs" gap={1}>
       <PageLink to={runPath(job)}>
-        <Text as="span" display="inline-block" maxW="220px" title={job.run_id} truncate verticalAlign="bottom">
+        <Text as="span" display="inline-block" maxW={{ base: "100px", md: "220px" }} title={job.run_id} truncate verticalAlign="bottom">
           {job.run_id}
         </Text>
       </PageLink>

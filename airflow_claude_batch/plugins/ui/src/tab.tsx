@@ -3,13 +3,14 @@ import { Box, Skeleton, Stack, Text } from "@chakra-ui/react";
 
 import { useApi, type JobDetails } from "./api";
 import { Details } from "./details";
+import { plural } from "./format";
 import { ErrorNote } from "./parts";
 
 export type Place = { readonly dagId?: string; readonly runId?: string; readonly taskId?: string; readonly mapIndex?: string };
 
 export const Tab = ({ dagId, mapIndex, runId, taskId }: Place) => {
   const params = { dag_id: dagId, map_index: mapIndex, run_id: runId, task_id: taskId };
-  const first = useApi<{ jobs: JobDetails[] }>("run", params, 10);
+  const first = useApi<{ jobs: JobDetails[]; left_out: number }>("run", params, 10);
   const jobs = first.data?.jobs;
 
   return (
@@ -35,6 +36,12 @@ export const Tab = ({ dagId, mapIndex, runId, taskId }: Place) => {
             <Details job={job} onChanged={first.reload} />
           </Box>
         ))}
+        {first.data && first.data.left_out > 0 ? (
+          <Text color="fg.muted" fontSize="sm">
+            {plural(first.data.left_out, "older job")} of this run {first.data.left_out === 1 ? "is" : "are"} on the
+            page Claude Batches: search for the run there.
+          </Text>
+        ) : undefined}
       </Stack>
     </Box>
   );

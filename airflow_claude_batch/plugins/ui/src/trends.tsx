@@ -3,13 +3,13 @@ import { Box, HStack, SimpleGrid, Stack, Table, Text } from "@chakra-ui/react";
 import { useEffect, useRef, useState } from "react";
 
 import type { Counts, Sum, Totals } from "./api";
-import { count, duration, percent, plural, usd } from "./format";
+import { count, duration, percent, plural, usd, usdShort } from "./format";
 import { Nothing, Number, OutcomeBar, OutcomeLegend, Section } from "./parts";
 
 const COLORS = ["blue", "teal", "purple", "orange", "pink", "cyan"].map((hue) => `var(--chakra-colors-${hue}-500)`);
 const OTHERS = "var(--chakra-colors-gray-500)";
 const HEIGHT = 200;
-const MARGIN = { bottom: 22, left: 56, right: 8, top: 10 };
+const MARGIN = { bottom: 22, left: 56, right: 18, top: 10 };
 
 const add = (one: Sum, other: Sum): Sum => ({
   cost_usd: one.cost_usd + other.cost_usd,
@@ -173,6 +173,9 @@ const Swatch = ({ color }: { readonly color: string }) => (
   <Box borderRadius="xs" display="inline-block" flexShrink={0} h="10px" style={{ background: color }} w="10px" />
 );
 
+/** Columns that a telephone has no room for. */
+const EXTRA = new Set(["Jobs", "Requests", "Saved"]);
+
 const DagTable = ({ groups }: { readonly groups: Group[] }) => (
   <Table.ScrollArea>
     <Table.Root aria-label="Cost by DAG" size="sm">
@@ -180,7 +183,7 @@ const DagTable = ({ groups }: { readonly groups: Group[] }) => (
         <Table.Row>
           <Table.ColumnHeader scope="col">DAG</Table.ColumnHeader>
           {["Jobs", "Requests", "Succeeded", "Cost", "Saved"].map((name) => (
-            <Table.ColumnHeader key={name} scope="col" textAlign="end">
+            <Table.ColumnHeader hideBelow={EXTRA.has(name) ? "sm" : undefined} key={name} scope="col" textAlign="end">
               {name}
             </Table.ColumnHeader>
           ))}
@@ -195,15 +198,17 @@ const DagTable = ({ groups }: { readonly groups: Group[] }) => (
                 {name}
               </HStack>
             </Table.Cell>
-            <Table.Cell textAlign="end">
+            <Table.Cell hideBelow="sm" textAlign="end">
               <Number value={sum.jobs} />
             </Table.Cell>
-            <Table.Cell textAlign="end">
+            <Table.Cell hideBelow="sm" textAlign="end">
               <Number value={sum.requests} />
             </Table.Cell>
             <Table.Cell textAlign="end">{sum.requests > 0 ? percent(sum.succeeded / sum.requests) : <Nothing />}</Table.Cell>
             <Table.Cell textAlign="end">{usd(sum.cost_usd)}</Table.Cell>
-            <Table.Cell textAlign="end">{usd(sum.saved_usd)}</Table.Cell>
+            <Table.Cell hideBelow="sm" textAlign="end">
+              {usd(sum.saved_usd)}
+            </Table.Cell>
           </Table.Row>
         ))}
       </Table.Body>
@@ -214,6 +219,16 @@ const DagTable = ({ groups }: { readonly groups: Group[] }) => (
 export const Trends = ({ totals }: { readonly totals: Totals }) => {
   const groups = groupsOf(totals);
   const counts: Counts = { ...totals.outcomes, total: totals.all.requests };
+
+  if (totals.all.jobs === 0) {
+    return (
+      <Section title="Last 30 days">
+        <Text borderRadius="md" borderWidth="1px" color="fg.muted" fontSize="sm" px={4} py={3}>
+          Nothing has been delivered. Cost, saving and outcomes are summed up here once it is.
+        </Text>
+      </Section>
+    );
+  }
 
   return (
     <Section title="Last 30 days">
@@ -255,7 +270,7 @@ const Tile = ({ name, note, value }: { readonly name: string; readonly note: str
     <Text color="fg.muted" fontSize="xs">
       {name}
     </Text>
-    <Text fontSize="2xl" fontVariantNumeric="tabular-nums" fontWeight="semibold" lineHeight="short">
+    <Text fontSize="2xl" fontVariantNumeric="tabular-nums" fontWeight="semibold" lineHeight="short" whiteSpace="nowrap">
       {value}
     </Text>
     <Text color="fg.muted" fontSize="xs" fontVariantNumeric="tabular-nums">
@@ -264,28 +279,22 @@ const Tile = ({ name, note, value }: { readonly name: string; readonly note: str
   </Box>
 );
 
-const cost = (sum: Sum) => (sum.jobs > 0 && sum.unpriced_jobs === sum.jobs ? "unknown" : usd(sum.cost_usd));
+const cost = (sum: Sum) => (sum.jobs > 0 && sum.unpriced_jobs === sum.jobs ? "unknown" : usdShort(sum.cost_usd));
+const saved = (sum: Sum) =>
+  sum.jobs === 0 ? "nothing delivered" : `${usdShort(sum.saved_usd)} saved · ${plural(sum.jobs, "job")}`;
 
 /** The answers to the first questions, in large type. */
 export const Tiles = ({ inFlight, totals }: { readonly inFlight: string; readonly totals: Totals }) => {
   const { all, batch_seconds: batches, last_24_hours: lastDay } = totals;
 
   return (
-    <SimpleGrid gap={3} minChildWidth="140px">
-      <Tile name="In flight now" note="jobs" value={inFlight} />
-      <Tile
-        name="Cost, last 24 hours"
-        note={`${usd(lastDay.saved_usd)} saved · ${plural(lastDay.jobs, "job")}`}
-        value={cost(lastDay)}
-      />
-      <Tile
-        name="Cost, last 30 days"
-        note={`${usd(all.saved_usd)} saved · ${plural(all.jobs, "job")}`}
-        value={cost(all)}
-      />
+    <SimpleGrid columns={{ base: 2, md: 3, xl: 5 }} gap={3}>
+      <Tile name="In flight now" note={inFlight === "1" ? "job" : "jobs"} value={inFlight} />
+      <Tile name="Cost, last 24 hours" note={saved(lastDay)} value={cost(lastDay)} />
+      <Tile name="Cost, last 30 days" note={saved(all)} value={cost(all)} />
       <Tile
         name="Requests succeeded"
-        note={`${count(all.succeeded)} of ${count(all.requests)} in 30 days`}
+        note={all.requests > 0 ? `${count(all.succeeded)} of ${count(all.requests)} in 30 days` : "in 30 days"}
         value={all.requests > 0 ? percent(all.succeeded / all.requests) : "–"}
       />
       <Tile
