@@ -128,7 +128,7 @@ def slots(airflow: LocalAirflow) -> str:
 
 
 def print_results(airflow: LocalAirflow, dag_id: str, run_id: str) -> None:
-    """What the tasks returned, one after the other: summaries of jobs, and small files."""
+    """What the tasks returned, one after the other: summaries of jobs, their own values, and files."""
     for instance in sorted(
         airflow.api.task_instances(dag_id, run_id), key=lambda one: one["start_date"] or "9"
     ):
@@ -136,6 +136,8 @@ def print_results(airflow: LocalAirflow, dag_id: str, run_id: str) -> None:
         value = airflow.api.xcom(dag_id, run_id, instance["task_id"], map_index=instance["map_index"])
         if isinstance(value, dict) and "counts" in value:
             print_summary(name, value)
+        elif isinstance(value, dict) and "job" not in value:
+            print(f"\n{name}:\n{textwrap.indent(textwrap.shorten(json.dumps(value), 400), '    ')}")
         elif isinstance(value, str) and value.startswith("file://") and local_path(value).is_file():
             print_file(name, local_path(value))
 
