@@ -4,11 +4,12 @@
 
     @dag(schedule=[asset])
 
-What was announced is remembered in the asset's state store (Airflow 3.3 and later), so a restart of the
-triggerer neither repeats nor forgets a batch. It is written a moment after the announcement: a triggerer
-killed in between announces again, rather than never. Before Airflow 3.3 there is no such store: after a
-restart the batches given by id are announced again, and so are those since ``since``; without ``since``,
-what ended meanwhile is missed.
+Each batch is announced once, with one exception: a triggerer that is lost within seconds of an announcement
+(`SETTLE_SECONDS`) cannot have noted it, and the next one announces it again, rather than never. Triggerers
+that are at work on the same watcher, because one was frozen and wakes up, heed each other's notes. The notes
+are in the asset's state store (Airflow 3.3 and later), so they survive restarts. Before Airflow 3.3 there is
+none: after a restart the batches given by id are announced again, and so are those since ``since``; without
+``since``, what ended meanwhile is missed.
 """
 
 from __future__ import annotations
@@ -97,6 +98,8 @@ class ClaudeBatchEndedTrigger(BaseEventTrigger):
             while verdict is None:
                 verdict = await seat.news()
                 self.log.info("%s", wait.describe(_now()))
+                await self._catch_up(memory)
+                announced = memory["announced"]
                 ended = [b for b in wait.batches.values() if b.ended and b.id not in announced]
                 announced.extend(batch.id for batch in ended)
                 if ended:
@@ -117,19 +120,37 @@ class ClaudeBatchEndedTrigger(BaseEventTrigger):
             except Exception as error:  # noqa: BLE001  # whatever it is, the next look may succeed
                 self.log.warning("Could not list batches: %s", error)
             else:
+                if newly_ended(batches, dict(memory)):
+                    await self._catch_up(memory)
                 if ended := newly_ended(batches, memory):
                     yield ended
             await asyncio.sleep(self.poll_interval)
 
     async def _remembered(self) -> dict[str, Any]:
-        store = getattr(self, "asset_state_store", None)
-        value = await store.aget(self._key) if store is not None else None
-        return value if isinstance(value, dict) else {}
+        memory: dict[str, Any] = {}
+        for store in self._stores():
+            value = await store.aget(self._key)
+            if isinstance(value, dict):
+                merge(memory, value)
+        return memory
+
+    async def _catch_up(self, memory: dict[str, Any]) -> None:
+        """Take note of what another triggerer has announced meanwhile."""
+        merge(memory, await self._remembered())
 
     async def _remember(self, memory: dict[str, Any]) -> None:
-        store = getattr(self, "asset_state_store", None)
-        if store is not None:
+        await self._catch_up(memory)
+        for store in self._stores():
             await store.aset(self._key, memory)
+
+    def _stores(self) -> list[Any]:
+        """The state of each asset that is watched with these arguments: Airflow runs one trigger for all."""
+        store = getattr(self, "asset_state_store", None)
+        if store is None:
+            return []
+        # Airflow's own way to all of them wants their names, which it does not tell the trigger.
+        by_name, by_uri = getattr(store, "_by_name", {}), getattr(store, "_by_uri", {})
+        return [*by_name.values(), *by_uri.values()] or [store]
 
     @property
     def _key(self) -> str:
@@ -156,6 +177,17 @@ def newly_ended(batches: list[Batch], memory: dict[str, Any]) -> list[Batch]:
         recent = {batch.id for at, batch in ended if at > watermark - OVERLAP}
         memory.update(watermark=watermark.isoformat(), announced=sorted(announced & recent))
     return [batch for _, batch in new]
+
+
+def merge(memory: dict[str, Any], other: dict[str, Any]) -> None:
+    """Add to ``memory`` what another triggerer, or the trigger of another asset, has announced."""
+    if not other:
+        return
+    memory["announced"] = sorted({*memory.get("announced", ()), *other["announced"]})
+    if "watermark" in other:
+        marks = [memory.get("watermark"), other["watermark"]]
+        memory["watermark"] = max(filter(None, marks), key=datetime.datetime.fromisoformat)
+        memory.setdefault("floor", other["floor"])
 
 
 def _first(pair: tuple[datetime.datetime, Batch]) -> datetime.datetime:

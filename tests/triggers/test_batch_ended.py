@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from airflow.sdk import Asset
+from airflow.sdk.execution_time import task_runner
 
 from airflow_claude_batch.batches.api import Batch, RequestCounts
 from airflow_claude_batch.emulator.testing import CREATE, Emulator
@@ -28,13 +30,34 @@ class AssetState:
     async def aset(self, key: str, value: Any) -> None:
         self.stored[key] = json.dumps(value)
 
+    async def noted(self, batch_ids: list[str]) -> None:
+        """Return once it is written down that these were announced."""
+        while not all(batch_id in "".join(self.stored.values()) for batch_id in batch_ids):
+            await asyncio.sleep(0.05)
+
+
+class AssetSupervisor:
+    """Airflow's side of its asset state store."""
+
+    def __init__(self) -> None:
+        self.stored: dict[str, Any] = {}
+
+    async def asend(self, message: Any) -> Any:
+        from airflow.sdk.execution_time.comms import AssetStateStoreResult, OKResponse
+
+        if message.type == "SetAssetStateStoreByName":
+            self.stored[message.name] = json.loads(json.dumps(message.value))
+            return OKResponse(ok=True)
+        value = self.stored.get(message.name)
+        return None if value is None else AssetStateStoreResult(value=value)
+
 
 class Watcher:
     """A trigger that runs, and what it has announced."""
 
-    def __init__(self, state: AssetState | None, **arguments: Any) -> None:
-        self.trigger = ClaudeBatchEndedTrigger(poll_interval=0.2, **arguments)
-        self.trigger.asset_state_store = state  # type: ignore[assignment]
+    def __init__(self, state: Any, **arguments: Any) -> None:
+        self.trigger = ClaudeBatchEndedTrigger(**{"poll_interval": 0.2, **arguments})
+        self.trigger.asset_state_store = state
         self.announced: asyncio.Queue[str] = asyncio.Queue()
         self.task = asyncio.create_task(self._run())
 
@@ -92,6 +115,60 @@ def test_a_restarted_watcher_announces_nothing_again_and_misses_nothing(emulator
         emulator.reset()
         ids = create(emulator, 2)
         run(test([{"batch_ids": ids}, {}][number], ids))
+
+
+def test_a_triggerer_that_was_frozen_does_not_announce_what_another_has_announced_meanwhile(
+    emulator: Emulator,
+) -> None:
+    async def test() -> None:
+        ids, state = create(emulator, 2), AssetState()
+        frozen = Watcher(state, poll_interval=3)
+        await answered(emulator, 1)
+        for batch_id in ids:
+            await asyncio.to_thread(emulator.end, batch_id)
+        other = Watcher(state)
+        assert {await other.announced.get(), await other.announced.get()} == set(ids)
+        await state.noted(ids)
+        await other.stop()
+        seen = emulator.state()["received"]
+        await answered(emulator, 1, since=seen)  # it wakes up and looks
+        await asyncio.sleep(0.5)
+        assert frozen.announced.empty()
+        third = Watcher(state)  # and has not made what was noted be forgotten
+        await asyncio.sleep(1)
+        assert third.announced.empty()
+        await frozen.stop()
+        await third.stop()
+
+    run(test())
+
+
+def test_assets_that_are_watched_with_the_same_arguments_share_a_trigger_and_each_keeps_its_state(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = pytest.importorskip("airflow.sdk.execution_time.context")
+    if not hasattr(context, "AssetStateStoreAccessors"):
+        pytest.skip("Airflow 3.3 and later")
+    supervisor = AssetSupervisor()
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", supervisor, raising=False)
+
+    async def test() -> None:
+        first, second = create(emulator, 2)
+        one = Watcher(context.AssetStateStoreAccessors(inlets=[Asset("a")]), batch_ids=[first, second])
+        emulator.end(first)
+        assert await one.announced.get() == first
+        await asyncio.sleep(0.2)
+        await one.stop()
+        both = context.AssetStateStoreAccessors(inlets=[Asset("a"), Asset("b")])
+        other = Watcher(both, batch_ids=[first, second])
+        emulator.end(second)
+        assert await other.announced.get() == second
+        await asyncio.sleep(0.2)
+        await other.stop()
+        notes = [sorted(value["announced"]) for value in supervisor.stored.values()]
+        assert notes == [sorted([first, second])] * 2
+
+    run(test())
 
 
 def test_any_batch_of_the_workspace_is_announced_if_it_ends_after_watching_began(emulator: Emulator) -> None:
