@@ -23,17 +23,20 @@ class AssetState:
 
     def __init__(self) -> None:
         self.stored: dict[str, str] = {}
+        self.changed = asyncio.Event()
 
     async def aget(self, key: str, default: Any = None) -> Any:
         return json.loads(self.stored[key]) if key in self.stored else default
 
     async def aset(self, key: str, value: Any) -> None:
         self.stored[key] = json.dumps(value)
+        self.changed.set()
 
     async def noted(self, batch_ids: list[str]) -> None:
         """Return once it is written down that these were announced."""
         while not all(batch_id in "".join(self.stored.values()) for batch_id in batch_ids):
-            await asyncio.sleep(0.05)
+            self.changed.clear()
+            await self.changed.wait()
 
 
 class AssetSupervisor:
