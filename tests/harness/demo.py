@@ -20,6 +20,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_claude_batch.emulator.testing import Emulator
+from tests.harness import outsider
 from tests.harness.local_airflow import PASSWORD, USERNAME, LocalAirflow, airflow_environment, free_port
 from tests.harness.processes import ManagedProcess, ProcessFailed, WaitTimeout, stop_all, wait_until
 
@@ -35,7 +37,7 @@ BATCH_SECONDS = 12
 RUN_SECONDS = 180
 EMULATOR_SETTINGS = {"outcomes": {"errored": {"overloaded_error": 0.015}, "expired": 0.01}}
 
-SHOWN_LINES = 6
+SHOWN_LINES, SHOWN_CHARACTERS = 6, 110
 
 LIVE_ACCOUNTS = 5
 LIVE_HOURS = 25
@@ -66,7 +68,7 @@ def main() -> int:
 
 
 def demo(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> int:
-    conf = {}
+    conf, url = {}, ""
     if arguments.live:
         conf = {"accounts": LIVE_ACCOUNTS}
         say("API", f"Anthropic's own; {live_estimate(arguments.dag)}")
@@ -88,7 +90,7 @@ def demo(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     say("Airflow", f"{airflow.url} (log in as {USERNAME}, password {PASSWORD})")
 
     airflow.api.wait_for_dag(arguments.dag)
-    run_id = airflow.api.trigger(arguments.dag, conf)
+    run_id = begin(airflow, arguments.dag, conf, url)
     say("run", f"{arguments.dag} {run_id}")
     state = follow(airflow, arguments.dag, run_id, LIVE_HOURS * 3600 if arguments.live else RUN_SECONDS)
     if state == "success":
@@ -99,6 +101,16 @@ def demo(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> int:
         print(f"\n{airflow.url}/dags/{arguments.dag} — {USERNAME} / {PASSWORD} — Ctrl-C stops it", flush=True)
         stay(airflow)
     return 0 if state == "success" else 1
+
+
+def begin(airflow: LocalAirflow, dag_id: str, conf: dict[str, Any], url: str) -> str:
+    """Start a run, or do what starts one; returns its id."""
+    if dag_id != outsider.DAG:
+        return airflow.api.trigger(dag_id, conf)
+    say("watching", "the workspace, for any batch that ends")
+    outsider.begin_watching(airflow, Emulator(url))
+    say("outside", f"somebody submits {outsider.submit(url)}; Airflow is not told")
+    return outsider.wait_for_its_run(airflow)
 
 
 def follow(airflow: LocalAirflow, dag_id: str, run_id: str, timeout: float) -> str:
@@ -145,7 +157,8 @@ def print_results(airflow: LocalAirflow, dag_id: str, run_id: str) -> None:
 def print_file(name: str, file: Path) -> None:
     lines = file.read_text().splitlines()
     print(f"\n{name}: {shown(file)}")
-    print("\n".join(f"    {textwrap.shorten(line, 110)}" for line in lines[:SHOWN_LINES]))
+    for line in lines[:SHOWN_LINES]:
+        print(f"    {line if len(line) <= SHOWN_CHARACTERS else line[: SHOWN_CHARACTERS - 1] + '…'}")
     if len(lines) > SHOWN_LINES:
         print(f"    … {len(lines) - SHOWN_LINES:,} more lines")
 
