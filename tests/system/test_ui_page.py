@@ -81,6 +81,18 @@ def test_one_job_answers_what_it_cost_and_why_it_failed(server: SeededServer, vi
     page.get_by_role("dialog").get_by_text("Overloaded", exact=False).first.wait_for()
 
 
+def test_a_job_that_delivered_nothing_leads_to_the_log_of_the_task_that_failed(
+    server: SeededServer, visit: Any
+) -> None:
+    server.holds([Seed(stage="lost")])
+    page = visit()
+    wait_for_rows(page, "Recent jobs", 1)
+    log = rows(page, "Recent jobs").get_by_role("link", name="the log of wait")
+    assert log.get_attribute("href").endswith(f"/runs/{Seed().run_id}/tasks/wait")
+    page.get_by_role("button", name="Details of").click()
+    page.get_by_role("dialog").get_by_text("Nothing was delivered").wait_for()
+
+
 def test_filters_search_and_pages_narrow_hundreds_of_jobs_and_stay_in_the_address(
     server: SeededServer, visit: Any
 ) -> None:
@@ -182,10 +194,10 @@ def test_a_narrow_window_scrolls_tables_and_not_the_page(server: SeededServer, v
     page = visit(viewport={"width": 420, "height": 900})
     wait_for_rows(page, "Recent jobs", 14)
     wide = page.evaluate(
-        "[...document.querySelectorAll('section, h2')]"
+        "[...document.querySelectorAll('section, h2, tbody button')]"
         ".filter(element => element.getBoundingClientRect().right > innerWidth).length"
     )
-    assert wide == 0
+    assert wide == 0, "each row's details can be reached without scrolling"
 
 
 def test_markup_in_names_and_messages_is_text(server: SeededServer, visit: Any) -> None:

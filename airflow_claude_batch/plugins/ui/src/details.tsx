@@ -8,6 +8,7 @@ import { compact, count, duration, percent, plural, secondsBetween, usd } from "
 import { tokensIn } from "./lists";
 import {
   DeadlineBar,
+  FailedTask,
   JobStateBadge,
   Moment,
   Nothing,
@@ -76,6 +77,12 @@ export const Details = ({ job, onChanged }: { readonly job: JobDetails; readonly
         </Stack>
       </Block>
     ) : undefined}
+    {!job.counts && job.tasks.some(({ state }) => state === "failed") ? (
+      <Text fontSize="sm">
+        Nothing was delivered
+        <FailedTask job={job} />.
+      </Text>
+    ) : undefined}
     {job.errors && job.errors.length > 0 ? <Errors errors={job.errors} /> : undefined}
     <Batches job={job} />
     {job.paths && job.paths.length > 0 ? (
@@ -134,6 +141,14 @@ const Facts = ({ job }: { readonly job: JobDetails }) => (
   </SimpleGrid>
 );
 
+/** What is counted under the name of its outcome has no message of the API. */
+const MEANINGS: Record<string, string> = {
+  canceled: "The batch was canceled before their turn came.",
+  expired: "Their turn did not come within the 24 hours that a batch has.",
+  invalid: "The answer does not fit the output schema, was refused, or was cut off.",
+  missing: "The API gave no result for them.",
+};
+
 const Errors = ({ errors }: { readonly errors: NonNullable<JobDetails["errors"]> }) => {
   const most = Math.max(...errors.map((error) => error.count), 1);
 
@@ -149,12 +164,10 @@ const Errors = ({ errors }: { readonly errors: NonNullable<JobDetails["errors"]>
             <Box aria-hidden bg="bg.emphasized" borderRadius="full" h="6px" my={1} overflow="hidden">
               <Box bg="failed.solid" h="100%" minW="3px" w={`${(number / most) * 100}%`} />
             </Box>
-            {sample?.message ? (
-              <Text color="fg.muted" fontSize="xs" overflowWrap="anywhere">
-                {sample.message}
-                {sample.request_id === null ? "" : ` (${sample.request_id})`}
-              </Text>
-            ) : undefined}
+            <Text color="fg.muted" fontSize="xs" overflowWrap="anywhere">
+              {sample?.message || MEANINGS[type]}
+              {sample?.message && sample.request_id !== null ? ` (${sample.request_id})` : ""}
+            </Text>
           </Box>
         ))}
       </Stack>

@@ -4,7 +4,7 @@ import type { MouseEvent, ReactNode } from "react";
 
 import { keyOf, nameOf, type Job, type JobKey } from "./api";
 import { compact, duration, percent, plural, secondsBetween, usd } from "./format";
-import { DeadlineBar, JobName, JobStateBadge, Moment, Nothing, Number, OutcomeBar, outcomeText } from "./parts";
+import { DeadlineBar, FailedTask, JobName, JobStateBadge, Moment, Nothing, Number, OutcomeBar, outcomeText } from "./parts";
 
 type ListProps = { readonly jobs: Job[]; readonly onOpen: (key: JobKey) => void };
 
@@ -79,7 +79,7 @@ const IN_FLIGHT: Column[] = [
   { name: "Job" },
   { name: "State" },
   { from: "md", name: "Batches ended", number: true },
-  { from: "md", name: "Requests", number: true },
+  { from: "lg", name: "Requests", number: true },
   { from: "xl", name: "Waiting since" },
   { from: "sm", name: "24-hour deadline" },
   { from: "sm", name: "Estimated cost", number: true },
@@ -97,7 +97,7 @@ export const InFlightList = ({ jobs, onOpen }: ListProps) => (
           <Table.Cell>
             <JobStateBadge state={job.state} />
             {job.pause ? (
-              <Text color="fg.muted" fontSize="xs" maxW="240px" minW="150px" whiteSpace="normal">
+              <Text color="fg.muted" fontSize="xs" hideBelow="sm" maxW="240px" minW="150px" whiteSpace="normal">
                 {job.pause.reason}
                 {job.pause.until === null ? "" : "; goes on "}
                 <Moment iso={job.pause.until} />
@@ -113,7 +113,7 @@ export const InFlightList = ({ jobs, onOpen }: ListProps) => (
               <Nothing />
             )}
           </Right>
-          <Right from="md">{job.requests === null ? <Nothing /> : <Number value={job.requests} />}</Right>
+          <Right from="lg">{job.requests === null ? <Nothing /> : <Number value={job.requests} />}</Right>
           <Table.Cell hideBelow="xl">
             <Moment iso={job.submitted_at} />
           </Table.Cell>
@@ -196,8 +196,9 @@ export const tokensIn = (job: Job): number =>
 const OutcomeCell = ({ job }: { readonly job: Job }) => {
   if (!job.counts) {
     return (
-      <Text color="fg.muted" fontSize="xs">
+      <Text color="fg.muted" fontSize="xs" whiteSpace="normal">
         {job.batches > 0 ? "no results delivered" : "no batch known"}
+        <FailedTask job={job} />
       </Text>
     );
   }

@@ -168,6 +168,17 @@ export const OutsideLink = ({ children, href }: { readonly children: ReactNode; 
     <>{children}</>
   );
 
+/** Where to read on when a job has failed without a result: the task that did, and its log. */
+export const FailedTask = ({ job }: { readonly job: Job }) => {
+  const task = job.tasks.find(({ state }) => state === "failed");
+
+  return task ? (
+    <>
+      ; <PageLink to={taskPath(task)}>the log of {task.task_id}</PageLink> says why
+    </>
+  ) : undefined;
+};
+
 /** DAG, run and submitting task of a job. */
 export const JobName = ({ job }: { readonly job: Job }) => (
   <Box minW={{ base: "110px", md: "180px" }}>

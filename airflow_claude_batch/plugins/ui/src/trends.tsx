@@ -288,7 +288,7 @@ export const Tiles = ({ inFlight, totals }: { readonly inFlight: string; readonl
   const { all, batch_seconds: batches, last_24_hours: lastDay } = totals;
 
   return (
-    <SimpleGrid columns={{ base: 2, md: 3, xl: 5 }} gap={3}>
+    <SimpleGrid columns={{ base: 2, md: 3, lg: 5 }} gap={3}>
       <Tile name="In flight now" note={inFlight === "1" ? "job" : "jobs"} value={inFlight} />
       <Tile name="Cost, last 24 hours" note={saved(lastDay)} value={cost(lastDay)} />
       <Tile name="Cost, last 30 days" note={saved(all)} value={cost(all)} />
