@@ -7,6 +7,7 @@ scratch disk of its own; they share PostgreSQL, Redis, S3 and the DAG files, and
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
 import os
 import secrets
@@ -44,7 +45,9 @@ TRIGGERERS = ("triggerer-1", "triggerer-2")
 COMPONENTS = ("api-server", "scheduler", "dag-processor", *TRIGGERERS, *WORKERS)
 SLOTS = 2
 """Tasks that a worker runs at once."""
+PRELOADED = ("anthropic", "httpcore2", "genai_prices", "airflow.providers.amazon.aws.fs.s3", "s3fs")
 START_SECONDS = 180
+EPOCH = datetime.datetime.fromtimestamp(0, datetime.UTC)
 STORAGE = "claude_batch"
 """Prefix in the bucket of what the package stores."""
 REPOSITORY = Path(__file__).parents[2]
@@ -68,7 +71,9 @@ class Cluster:
         self.api = AirflowApi(self.url)
         self.dags = self.folder / "dags"
         self.dags.mkdir()
+        self.logs = self.folder / "logs"
         self._processes: dict[str, ManagedProcess] = {}
+        self._started_at: dict[str, datetime.datetime] = {}
         self._retired: list[ManagedProcess] = []
         self._connections: dict[str, Mapping[str, Any]] = {
             "anthropic_default": {"conn_type": "anthropic", "password": "any-key", "host": api_url},
@@ -116,6 +121,7 @@ class Cluster:
             self._retired.append(self._processes[name])
         log_file = self.folder / f"{name}.log"
         command = [sys.executable, "-m", "airflow", *_arguments(name)]
+        self._started_at[name] = _now()
         self._processes[name] = ManagedProcess(name, command, env=self._env(name), log_file=log_file)
 
     def kill_machine(self, name: str) -> None:
@@ -132,14 +138,18 @@ class Cluster:
         """The worker that the task instance runs on, or ran on last."""
         return str(self.api.task_instance(dag_id, run_id, task_id, map_index)["hostname"])
 
-    def heal(self) -> None:
-        """Start what has ended until all are at work, as what supervises components in earnest does."""
+    def heal(self, since: datetime.datetime | None = None) -> None:
+        """Start what has ended until all are at work, as what supervises components in earnest does.
+
+        Args:
+            since: each component has to give a sign of life later than this.
+        """
 
         def is_whole() -> bool:
             for name, process in list(self._processes.items()):
                 if not process.is_running():
                     self.start_component(name)
-            return self._is_at_work()
+            return self._is_at_work(since)
 
         wait_until(is_whole, START_SECONDS, "all components to be at work")
 
@@ -155,8 +165,9 @@ class Cluster:
         self._migrate()
         for name in COMPONENTS:
             self.start_component(name)
-        wait_until(self._has_started, START_SECONDS, "all components to be at work")
+        wait_until(self._answers, START_SECONDS, "the API server to answer")
         self.api.log_in(USERNAME, PASSWORD)
+        wait_until(self._has_started, START_SECONDS, "all components to be at work")
         return self
 
     def _create_home(self, name: str) -> None:
@@ -195,9 +206,11 @@ class Cluster:
                 "broker_url": self.redis.url,
                 "result_backend": f"db+postgresql://{self.postgres.url}",
                 "worker_concurrency": str(SLOTS),
+                # A worker loads these before it forks; otherwise each task does.
+                "extra_celery_config": json.dumps({"imports": PRELOADED}),
             },
             # Only log files are shared between the homes, in place of remote logging.
-            "logging": {"base_log_folder": str(self.folder / "logs")},
+            "logging": {"base_log_folder": str(self.logs)},
             "scheduler": {
                 "use_job_schedule": "True",
                 # By default Airflow takes minutes to notice that a task or a machine is gone.
@@ -213,16 +226,24 @@ class Cluster:
             },
         }
 
+    def _answers(self) -> bool:
+        self._check()
+        return bool(self.api.health())
+
     def _has_started(self) -> bool:
-        for process in self._processes.values():
-            process.check()
+        self._check()
         return self._is_at_work()
 
-    def _is_at_work(self) -> bool:
-        health = self.api.health()
-        if not health or any(status != "healthy" for status in health.values()):
-            return False
-        return all(self._takes_tasks(name) for name in WORKERS)
+    def _check(self) -> None:
+        for process in self._processes.values():
+            process.check()
+
+    def _is_at_work(self, since: datetime.datetime | None = None) -> bool:
+        heartbeats = self.api.heartbeats()
+        return all(self._takes_tasks(name) for name in WORKERS) and all(
+            name in heartbeats and heartbeats[name] > max(self._started_at[name], since or EPOCH)
+            for name in ("scheduler", "dag-processor", *TRIGGERERS)
+        )
 
     def _takes_tasks(self, worker: str) -> bool:
         # Each start of a worker ends with this line in its log; asking Celery itself takes seconds.
@@ -231,6 +252,10 @@ class Cluster:
             self.component(worker).log_tail(100_000).count(f"{worker}@{socket.gethostname()} ready.")
             == started
         )
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
 
 
 def _arguments(component: str) -> list[str]:

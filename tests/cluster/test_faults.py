@@ -5,6 +5,7 @@ Each test asks the emulator what it received, and the bucket what lies in it.
 
 from __future__ import annotations
 
+import datetime
 import json
 import signal
 import time
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_claude_batch.batches.lease import STALE_SECONDS
 from airflow_claude_batch.emulator.testing import CANCEL, CREATE, RESULTS
 from tests.cluster.cluster import STORAGE, WORKERS
 from tests.harness.processes import wait_until
@@ -24,10 +26,11 @@ if TYPE_CHECKING:
 
 REQUESTS = 30
 BATCHES = 3
-OUTAGE_SECONDS = 40
+OUTAGE_SECONDS = STALE_SECONDS + 3
 """Longer than a lease lives without being renewed."""
-SETTLE_SECONDS = 15
-"""By then the health of a component that has ended is no longer taken for good."""
+
+DATABASE_OUTAGE_SECONDS = 8
+"""Several heartbeats and polls of each component."""
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
@@ -50,6 +53,11 @@ class Run:
         name = str(self.instance(task_id)["hostname"])
         assert name in WORKERS
         return name
+
+    def log(self, task_id: str, try_number: int) -> str:
+        """What the workers and triggerers of one try have written."""
+        folder = self.cluster.logs / f"dag_id={self.dag_id}" / f"run_id={self.run_id}" / f"task_id={task_id}"
+        return "".join(file.read_text() for file in folder.glob(f"attempt={try_number}.log*"))
 
     def is_deferred(self, task_id: str) -> None:
         self.cluster.api.wait_for_task(self.dag_id, self.run_id, task_id, "deferred", timeout=120)
@@ -107,7 +115,7 @@ def test_a_machine_lost_between_post_and_record_costs_nothing(
     cluster: Cluster, emulator: Emulator, bucket: Bucket
 ) -> None:
     # Two POSTs of equal size may be under way: whose batch it is, its results tell once it has ended.
-    emulator.settings(duration=20.0)
+    emulator.settings(duration=8.0)
     emulator.fault("hang", method="POST", path=CREATE, seconds=120, when="after")
     run = start(cluster, emulator, bucket, "three_tasks")
     wait_until(emulator.batches, 60, "the batch to exist that no worker knows of")
@@ -156,10 +164,9 @@ def test_waits_outlive_a_restart_of_the_metadata_database(
     run = start(cluster, emulator, bucket, "three_tasks")
     run.is_deferred("wait")
     cluster.postgres.stop()
-    time.sleep(10)
+    time.sleep(DATABASE_OUTAGE_SECONDS)
     cluster.postgres.start()
-    time.sleep(SETTLE_SECONDS)
-    cluster.heal()  # some components end when they lose the database
+    cluster.heal(since=datetime.datetime.now(datetime.UTC))  # some components end when they lose the database
     run.end_batches()
     run.succeeds()
     assert emulator.journal(method="POST", path=CANCEL) == []
@@ -190,6 +197,8 @@ def test_clearing_a_deferred_task_pays_nothing_again(
     cluster.api.clear("one_task", run.run_id, "batch")
     wait_until(lambda: run.instance("batch")["try_number"] > 1, 60, "the cleared task to run again")
     run.is_deferred("batch")
+    left_alone = "nobody ended the task; its batches go on"
+    wait_until(lambda: left_alone in run.log("batch", 1), 60, "the first try's trigger to end")
     run.end_batches()
     run.succeeds()
     assert emulator.journal(method="POST", path=CANCEL) == []

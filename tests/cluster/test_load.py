@@ -22,28 +22,28 @@ NIGHTS = 10
 pytestmark = [pytest.mark.system, pytest.mark.timeout(SECONDS + 60)]
 
 
-def test_mapped_jobs_at_once_are_each_paid_once_and_delivered(
+def test_jobs_that_wait_at_once_and_nights_that_catch_up_are_each_paid_once_and_delivered(
     cluster: Cluster, emulator: Emulator, bucket: Bucket
 ) -> None:
-    emulator.settings(duration=1.0)
     cluster.api.wait_for_dag("mapped")
     run_id = cluster.api.trigger("mapped", {"jobs": JOBS})
-    assert cluster.api.wait_for_run("mapped", run_id, timeout=SECONDS) == "success"
-    assert len(emulator.batches()) == emulator.ledger()["submitted_once"] == JOBS
-    for job in range(JOBS):
-        assert delivered(bucket, f"output/mapped/{run_id}/{job}") == [f"r-{job}"]
+    wait_until(lambda: len(emulator.batches()) == JOBS, SECONDS, "all mapped jobs to wait")
+    waiting = emulator.batches()
+    assert {batch["processing_status"] for batch in waiting} == {"in_progress"}
 
-
-def test_a_dag_catches_up_over_ten_nights(cluster: Cluster, emulator: Emulator, bucket: Bucket) -> None:
-    emulator.settings(duration=1.0)
-    cluster.api.wait_for_dag("nights")
+    emulator.settings(duration=1.0)  # of the nights' batches
     cluster.api.unpause("nights")
+    for batch in waiting:
+        emulator.end(batch["id"])
+    assert cluster.api.wait_for_run("mapped", run_id, timeout=SECONDS) == "success"
     wait_until(
         lambda: [run["state"] for run in cluster.api.runs("nights")] == ["success"] * NIGHTS,
         SECONDS,
         "all nights to succeed",
     )
-    assert len(emulator.batches()) == NIGHTS
-    assert emulator.ledger()["submitted_once"] == NIGHTS * REQUESTS
+    assert len(emulator.batches()) == JOBS + NIGHTS
+    assert emulator.ledger()["submitted_once"] == JOBS + NIGHTS * REQUESTS
+    for job in range(JOBS):
+        assert delivered(bucket, f"output/mapped/{run_id}/{job}") == [f"r-{job}"]
     for night in range(1, NIGHTS + 1):
         assert len(delivered(bucket, f"output/nights/2026-01-{night:02}")) == REQUESTS

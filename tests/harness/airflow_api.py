@@ -46,6 +46,17 @@ class AirflowApi:
             return {}
         return {name: (state or {}).get("status") for name, state in answer.items()}
 
+    def heartbeats(self) -> dict[str, datetime.datetime]:
+        """Last sign of life of schedulers, DAG processors and triggerers by host; empty without an answer."""
+        try:
+            answer = self._call("GET", "/api/v2/jobs", params={"order_by": "-latest_heartbeat"})
+        except httpx.HTTPError:
+            return {}
+        newest_last = reversed([job for job in answer["jobs"] if job["latest_heartbeat"]])
+        return {
+            job["hostname"]: datetime.datetime.fromisoformat(job["latest_heartbeat"]) for job in newest_last
+        }
+
     # DAGs and runs
 
     def dag(self, dag_id: str) -> dict[str, Any] | None:
