@@ -176,7 +176,7 @@ class Delivery:
                 round=rounds_.last_round(job.ledger) + 1,
                 before=list(rounds_.read_moved(job.folder, number, part)),
             )
-            inputs = Inputs.read(job.folder, part.inputs)
+            inputs = Inputs.read(job.folder, part.inputs, columns=not self.output.raw)
             try:
                 tally = self._sort(number, batch, inputs, part, moves, final=self._is_final(job, part))
             except ForeignBatchError as error:

@@ -11,15 +11,22 @@ import datetime
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import msgspec
 
 from airflow_claude_batch.batches.api import Batch, BatchesApi
 from airflow_claude_batch.batches.errors import ClaudeBatchError, IncompleteResultsError, ResultsGoneError
-from airflow_claude_batch.batches.inputs import Inputs
-from airflow_claude_batch.batches.resultlines import ResultLine, decode_line, read_line, split_lines
+from airflow_claude_batch.batches.inputs import TAKEN, Inputs
+from airflow_claude_batch.batches.resultlines import (
+    NOTHING,
+    ResultLine,
+    decode_line,
+    decode_without_content,
+    read_line,
+    split_lines,
+)
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +42,8 @@ WARNED = datetime.timedelta(days=2)
 """Results that are closer to their end than this are warned about."""
 
 
-Arrival = tuple[bytes, ResultLine, int]
-"""A result line as it came, decoded, and its row in the inputs."""
+Arrival = tuple[bytes, ResultLine, msgspec.Raw]
+"""A result line as it came, decoded, and the user's columns."""
 
 
 class ForeignBatchError(ClaudeBatchError):
@@ -59,16 +66,15 @@ class Download:
     """Whether a custom_id that was never sent proves that the batch is not ours."""
     stop: threading.Event = field(default_factory=threading.Event)
     """Ends the download early, for example because another one failed."""
-    decode: Callable[[bytes], ResultLine] = decode_line
-    """How far a line is decoded."""
+    whole: bool = True
+    """Whether answers are looked into; if not, ``message.content`` is left out, and lines come unchanged."""
     unknown_ids: int = 0
     """Lines for custom_ids that were never sent."""
     damaged: int = 0
     """Unreadable lines of the last download."""
-    seen: bytearray = field(default_factory=bytearray)
-    """A mark for each row whose line has come."""
-    _rows: dict[str, int] = field(default_factory=dict)
     _left: int = 0
+    _strangers: Inputs = field(default_factory=Inputs)
+    """What has come where it is not known what was sent."""
 
     def lines(self) -> Iterator[list[Arrival]]:
         """Each result line once, some at a time.
@@ -78,12 +84,7 @@ class Download:
         :raises ForeignBatchError: for a line that was never asked for, if ``strict``
         """
         warn_before_the_end(self.batch)
-        if self.inputs is not None:
-            self._rows = self.inputs.rows
-            self._left = len(self._rows)
-            self.seen = bytearray(self._left)
-        else:
-            self._left = self.batch.request_counts.total
+        self._left = len(self.inputs.waiting) if self.inputs else self.batch.request_counts.total
         fruitless, pause = 0, PAUSE_SECONDS
         while True:
             left_before, problem = self._left, None
@@ -108,9 +109,9 @@ class Download:
             )
         log.error("%s in %s more downloads; these requests are missing", what, fruitless)
 
-    def missing(self) -> Iterator[tuple[str, int]]:
-        """Requests without a line, and their rows; after :meth:`lines`."""
-        return iter(()) if self.inputs is None else self.inputs.unseen(self.seen)
+    def missing(self) -> Iterator[tuple[str, msgspec.Raw]]:
+        """Requests without a line, and their columns; after :meth:`lines`."""
+        return iter(()) if self.inputs is None else self.inputs.unanswered()
 
     @property
     def missing_unnamed(self) -> int:
@@ -118,34 +119,35 @@ class Download:
         return max(self._left, 0) if self.inputs is None else 0
 
     def _once(self) -> Iterator[list[Arrival]]:
-        rows, seen, ours, stop = self._rows, self.seen, self.inputs is not None, self.stop
-        row_of, decode = rows.get, self.decode
+        inputs = self.inputs or self._strangers
+        decode = decode_line if self.whole else decode_without_content
+        waiting, unknown = inputs.waiting, None if self.inputs else NOTHING
         self.damaged = self.unknown_ids = 0
         with self.api.results(self.batch.id) as blocks:
-            for lines in split_lines(blocks):
-                if stop.is_set():
+            for lines in split_lines(blocks, mend=self.whole):
+                if self.stop.is_set():
                     raise StoppedError("Another part failed.")
                 arrivals: list[Arrival] = []
                 for raw in lines:
                     try:
                         line = decode(raw)
                     except msgspec.DecodeError:
-                        mended = read_line(raw)
-                        if mended is None:
+                        readable = read_line(raw)
+                        if readable is None:
                             self.damaged += 1
                             continue
-                        line = mended
-                    row = row_of(line.custom_id)
-                    if row is None:
-                        if ours:
-                            self._unknown(line.custom_id)
-                            continue
-                        row = rows[line.custom_id] = len(rows)
-                        seen.append(0)
-                    if seen[row]:
+                        raw, line = readable
+                    custom_id = line.custom_id
+                    columns = waiting.get(custom_id, unknown)
+                    if columns is TAKEN:
                         continue
-                    seen[row] = 1
-                    arrivals.append((raw, line, row))
+                    if columns is None:
+                        self._unknown(custom_id)
+                        continue
+                    waiting[custom_id] = TAKEN
+                    if isinstance(columns, int):
+                        columns = inputs.read_columns(columns)
+                    arrivals.append((raw, line, columns))
                 self._left -= len(arrivals)
                 yield arrivals
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import IO
 
 import msgspec
@@ -20,53 +20,69 @@ from airflow_claude_batch.batches.storage import Folder, iter_blocks
 IN_MEMORY_BYTES = 12 << 20
 """An inputs file up to this size is held in memory."""
 
+TAKEN = msgspec.Raw(b"taken")
+"""In place of the columns of a request whose answer has come."""
+
 
 class _Line(msgspec.Struct, gc=False):
     custom_id: str
     input: msgspec.Raw = NOTHING
 
 
+class _IdOnly(msgspec.Struct, gc=False):
+    custom_id: str
+
+
 _decode_lines = msgspec.json.Decoder(_Line).decode_lines
+_decode_ids = msgspec.json.Decoder(_IdOnly).decode_lines
 
 
 class Inputs:
-    """The requests of one part: row numbers by custom_id, columns by row."""
+    """The requests of one part. What was answered is crossed out, so an object serves one download."""
 
     def __init__(self) -> None:
-        self.rows: dict[str, int] = {}
-        """Row number by custom_id, in the order sent."""
-        self._memory: list[msgspec.Raw] = []
+        self.waiting: dict[str, msgspec.Raw | int] = {}
+        """By custom_id, in the order sent: the columns, their number in the file, or :data:`TAKEN`."""
         self._file: IO[bytes] | None = None
         self._ends = array("Q", [0])
 
     @classmethod
-    def read(cls, folder: Folder, name: str) -> Inputs:
-        """The stored inputs file of a part."""
+    def read(cls, folder: Folder, name: str, *, columns: bool = True) -> Inputs:
+        """The stored inputs file of a part.
+
+        :param columns: whether the user's columns are wanted, too
+        """
         inputs = cls()
+        add = inputs._add if columns else inputs._add_ids
         size, rest = 0, b""
         with folder.open_read(name) as file:
             for block in iter_blocks(file):
                 lines = rest + block
                 end = lines.rfind(b"\n") + 1
-                inputs._add(lines[:end])
+                add(lines[:end])
                 rest = lines[end:]
                 size += end
-                if size > IN_MEMORY_BYTES:
+                if columns and size > IN_MEMORY_BYTES:
                     inputs._spill()
-        inputs._add(rest)
+        add(rest)
         if inputs._file is not None:
             inputs._spill()
             inputs._file.flush()
         return inputs
 
-    @property
-    def columns(self) -> Callable[[int], msgspec.Raw]:
-        """Gives the user's columns of a row as JSON, empty where there are none."""
-        return self._memory.__getitem__ if self._file is None else self._read
+    def read_columns(self, columns: msgspec.Raw | int) -> msgspec.Raw:
+        """The user's columns as JSON, empty where there are none."""
+        if not isinstance(columns, int):
+            return columns
+        assert self._file is not None
+        start, end = self._ends[columns], self._ends[columns + 1]
+        return msgspec.Raw(os.pread(self._file.fileno(), end - start, start))
 
-    def unseen(self, seen: bytearray) -> Iterator[tuple[str, int]]:
-        """Requests whose row is not marked."""
-        return ((custom_id, row) for custom_id, row in self.rows.items() if not seen[row])
+    def unanswered(self) -> Iterator[tuple[str, msgspec.Raw]]:
+        """Requests for which nothing came, with the user's columns."""
+        for custom_id, columns in self.waiting.items():
+            if columns is not TAKEN:
+                yield custom_id, self.read_columns(columns)
 
     def close(self) -> None:
         """Give memory and disk back."""
@@ -74,22 +90,22 @@ class Inputs:
             self._file.close()
 
     def _add(self, lines: bytes) -> None:
-        rows, memory, first = self.rows, self._memory, len(self.rows)
-        for row, line in enumerate(_decode_lines(lines), first):
-            rows[line.custom_id] = row
-            memory.append(line.input)
+        waiting = self.waiting
+        for line in _decode_lines(lines):
+            waiting[line.custom_id] = line.input
 
-    def _read(self, row: int) -> msgspec.Raw:
-        assert self._file is not None
-        start, end = self._ends[row], self._ends[row + 1]
-        return msgspec.Raw(os.pread(self._file.fileno(), end - start, start))
+    def _add_ids(self, lines: bytes) -> None:
+        self.waiting.update([(line.custom_id, NOTHING) for line in _decode_ids(lines)])
 
     def _spill(self) -> None:
         """Move the columns that are in memory to the file."""
         if self._file is None:
             self._file = tempfile.TemporaryFile(prefix="claude-batch-")  # noqa: SIM115  # closed in close()
-        for columns in self._memory:
+        for custom_id in reversed(self.waiting):
+            columns = self.waiting[custom_id]
+            if isinstance(columns, int):
+                break
             own = bytes(columns)
             self._file.write(own)
+            self.waiting[custom_id] = len(self._ends) - 1
             self._ends.append(self._ends[-1] + len(own))
-        self._memory.clear()

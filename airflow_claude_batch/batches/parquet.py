@@ -12,14 +12,18 @@ from typing import IO, Any
 
 import msgspec
 
+from airflow_claude_batch.batches import columns
 from airflow_claude_batch.batches.errors import ResultsError
 from airflow_claude_batch.batches.records import SucceededRecord
-from airflow_claude_batch.batches.resultlines import Usage
+from airflow_claude_batch.batches.resultlines import NOTHING, Usage, read_usage
 
 ROWS = 4_096
 """Rows of a row group at most; they are held in memory until it is written."""
 GROUP_BYTES = 16 << 20
 """A row group closes earlier when its texts take up so much."""
+
+REPEATED = ["stop_reason", "model", "outcome", "error_type"]
+"""Columns of few values, which are stored once."""
 
 USAGE_FIELDS = (
     "input_tokens",
@@ -44,6 +48,10 @@ _decode_texts = msgspec.json.Decoder(list[str]).decode
 _decode_usages = msgspec.json.Decoder(list[Usage | None]).decode
 _encode = msgspec.json.Encoder().encode
 
+_Convert = Callable[[Any], Any]
+_Make = Callable[[list[Any], Any], Any]
+"""Makes a column of some values and its type."""
+
 
 class Parquet:
     """The Parquet format.
@@ -67,44 +75,47 @@ class Parquet:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        columns = self._succeeded_columns(pa) if set_ == "succeeded" else _errored_columns(pa)
-        schema = pa.schema([(name, type_) for name, (type_, _) in columns.items()])
-        writer = pq.ParquetWriter(file, schema, compression=self._compression)
-        return _Table(writer, schema, {name: convert for name, (_, convert) in columns.items()})
+        makers = self._succeeded_columns(pa) if set_ == "succeeded" else _errored_columns(pa)
+        schema = pa.schema([(name, type_) for name, (type_, _) in makers.items()])
+        writer = pq.ParquetWriter(file, schema, compression=self._compression, use_dictionary=REPEATED)
+        return _Table(writer, schema, {name: make for name, (_, make) in makers.items()})
 
-    def _succeeded_columns(self, pa: Any) -> dict[str, tuple[Any, _Convert | None]]:
-        usage = pa.struct([(name, pa.int64()) for name in USAGE_FIELDS])
-        columns: dict[str, tuple[Any, _Convert | None]] = {
-            "custom_id": (pa.string(), None),
-            "text": (pa.string(), None),
-            "stop_reason": (pa.string(), None),
-            "model": (pa.string(), None),
-            "usage": (usage, None),
-            "cost_usd": (pa.float64(), None),
-            "input": (pa.string(), None),
+    def _succeeded_columns(self, pa: Any) -> dict[str, tuple[Any, _Make]]:
+        makers: dict[str, tuple[Any, _Make]] = {
+            "custom_id": (pa.string(), _words),
+            "text": (pa.string(), _texts),
+            "stop_reason": (pa.string(), _words),
+            "model": (pa.string(), _words),
+            "usage": (pa.struct([(name, pa.int64()) for name in USAGE_FIELDS]), _usages),
+            "cost_usd": (pa.float64(), columns.numbers),
+            "input": (pa.string(), _json_texts),
         }
         if self._output_schema is not None:
-            columns["output"] = column_type(self._output_schema)
+            type_, convert = column_type(self._output_schema)
+            makers["output"] = type_, _converted(convert)
         if self._include_message:
-            columns["message"] = pa.string(), _json_text
-        return columns
+            makers["message"] = pa.string(), _json_texts
+        return makers
 
 
-def _errored_columns(pa: Any) -> dict[str, tuple[Any, _Convert | None]]:
-    types = {"retryable": pa.bool_(), "rounds": pa.int64(), "cost_usd": pa.float64()}
-    return {name: (types.get(name, pa.string()), None) for name in _ERRORED}
-
-
-_Convert = Callable[[Any], Any]
+def _errored_columns(pa: Any) -> dict[str, tuple[Any, _Make]]:
+    others: dict[str, tuple[Any, _Make]] = {
+        "retryable": (pa.bool_(), columns.booleans),
+        "rounds": (pa.int64(), columns.integers),
+        "cost_usd": (pa.float64(), columns.numbers),
+        "input": (pa.string(), _json_texts),
+        "result": (pa.string(), _json_texts),
+    }
+    return {name: others.get(name, (pa.string(), _words)) for name in _ERRORED}
 
 
 class _Table:
     """Rows gathered by column, written a row group at a time."""
 
-    def __init__(self, writer: Any, schema: Any, converts: dict[str, _Convert | None]) -> None:
+    def __init__(self, writer: Any, schema: Any, makers: dict[str, _Make]) -> None:
         self._writer = writer
         self._schema = schema
-        self._converts = converts
+        self._makers = makers
         self._rows: list[msgspec.Struct] = []
         self._size = 0
 
@@ -131,65 +142,58 @@ class _Table:
             return
         arrays = []
         for column in self._schema:
-            name, convert = column.name, self._converts[column.name]
-            values = [getattr(row, name) for row in rows]
+            values = [getattr(row, column.name) for row in rows]
             try:
-                if name in _WHOLE:
-                    arrays.append(_WHOLE[name](values, column.type))
-                    continue
-                if convert is not None:
-                    values = [convert(value) for value in values]
-                arrays.append(pa.array(values, column.type))
+                arrays.append(self._makers[column.name](values, column.type))
             except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
                 raise ResultsError(
-                    f"Column {name} does not fit into Parquet as {column.type}: {error}. Use "
+                    f"Column {column.name} does not fit into Parquet as {column.type}: {error}. Use "
                     "output_format='jsonl', which takes any answer."
                 ) from error
         self._writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
 
 
+def _words(values: list[str | None], type_: Any) -> Any:
+    """A column of texts."""
+    return columns.texts([None if value is None else value.encode() for value in values], type_)
+
+
 def _texts(values: list[msgspec.Raw], type_: Any) -> Any:
     """A column of JSON strings, decoded in one go."""
-    import pyarrow as pa
-
-    return pa.array(_decode_texts(b"[" + b",".join(values) + b"]"), type_)
+    decoded = _decode_texts(b"[" + b",".join(values) + b"]")
+    return columns.texts([text.encode() for text in decoded], type_)
 
 
 def _usages(values: list[msgspec.Raw | None], type_: Any) -> Any:
     """A column of usages, decoded in one go."""
-    import pyarrow as pa
-
-    usages = _decode_usages(b"[" + b",".join([value or b"null" for value in values]) + b"]")
+    try:
+        usages = _decode_usages(b"[" + b",".join([value or b"null" for value in values]) + b"]")
+    except msgspec.DecodeError:
+        usages = [read_usage(value or NOTHING) for value in values]
     fields = [
-        pa.array([usage and (getattr(usage, name) or 0) for usage in usages], pa.int64())
-        for name in USAGE_FIELDS
+        columns.integers(
+            [None if usage is None else getattr(usage, name) or 0 for usage in usages], field.type
+        )
+        for name, field in zip(USAGE_FIELDS, type_, strict=True)
     ]
-    return pa.StructArray.from_arrays(
-        fields, fields=list(type_), mask=pa.array([usage is None for usage in usages])
-    )
+    return columns.structs(fields, [usage is None for usage in usages], type_)
 
 
 def _json_texts(values: list[Any], type_: Any) -> Any:
     """A column of JSON texts as they are."""
-    import pyarrow as pa
-
     raw = [None if value is None or value is msgspec.UNSET else bytes(value) for value in values]
-    return pa.array(raw, pa.binary()).cast(type_)
+    return columns.texts(raw, type_)
 
 
-_WHOLE: dict[str, Callable[[list[Any], Any], Any]] = {
-    "text": _texts,
-    "usage": _usages,
-    "input": _json_texts,
-    "result": _json_texts,
-}
-"""Columns that are made as a whole, which is several times as fast as value by value."""
+def _converted(convert: _Convert | None) -> _Make:
+    """Makes a column of any type."""
 
+    def make(values: list[Any], type_: Any) -> Any:
+        import pyarrow as pa
 
-def _json_text(value: Any) -> str | None:
-    if value is None or value is msgspec.UNSET:
-        return None
-    return str(value, "utf-8", "replace")
+        return pa.array(values if convert is None else [convert(value) for value in values], type_)
+
+    return make
 
 
 def column_type(schema: dict[str, Any]) -> tuple[Any, _Convert | None]:

@@ -7,6 +7,7 @@ own decoder turns an unknown type into the first one that it knows.)
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import cast
 
@@ -127,14 +128,13 @@ _decode_type = msgspec.json.Decoder(_ResultType).decode
 _decode_message = msgspec.json.Decoder(_WholeMessage).decode
 
 
-def split_lines(blocks: Iterable[bytes], size: int = 1 << 18) -> Iterator[list[bytes]]:
-    """Lines of a download, by the list; a last line without an end is given as it is.
-
-    Blank lines are left out. Lines are valid UTF-8: their texts are carried through unread, so what is
-    not is replaced here (such an answer is paid for, too).
+def split_lines(blocks: Iterable[bytes], size: int = 1 << 18, *, mend: bool = False) -> Iterator[list[bytes]]:
+    """Lines of a download, by the list, without blank ones; a last line without an end is given as it is.
 
     :param size: bytes that are gathered before they are split
+    :param mend: replace what is no valid UTF-8, for those who carry texts through unread
     """
+    check: Callable[[bytes], bytes] = _valid if mend else bytes
     rest: list[bytes] = []
     held, split_at = 0, size
     broken: Exception | None = None
@@ -144,16 +144,16 @@ def split_lines(blocks: Iterable[bytes], size: int = 1 << 18) -> Iterator[list[b
             held += len(block)
             if held < split_at:
                 continue
-            joined = _valid(b"".join(rest))
-            end = joined.rfind(b"\n") + 1
-            rest, held = [joined[end:]], len(joined) - end
+            lines = check(b"".join(rest)).split(b"\n")
+            rest = [lines.pop()]
+            held = len(rest[0])
             # A line longer than that is joined a few times, not once for each block.
             split_at = max(size, 2 * held)
-            if end:
-                yield [line for line in joined[:end].split(b"\n") if line]
+            if lines:
+                yield [line for line in lines if line]
     except Exception as error:  # noqa: BLE001  # raised below; what came before it counts
         broken = error
-    yield [line for line in _valid(b"".join(rest)).split(b"\n") if line]
+    yield [line for line in check(b"".join(rest)).split(b"\n") if line]
     if broken is not None:
         raise broken
 
@@ -170,17 +170,29 @@ def _valid(data: bytes) -> bytes:
     return data
 
 
-def read_line(line: bytes) -> ResultLine | None:
-    """A decoded line; None for one that is cut off or damaged beyond reading.
+def read_line(line: bytes) -> tuple[bytes, ResultLine] | None:
+    """A line and what it says; None for one that is cut off or damaged beyond reading.
 
-    One of an unknown shape is read as far as its custom_id and its type.
+    One of an unknown shape is read as far as its custom_id and its type. What JSON can hold and UTF-8
+    cannot (half a surrogate pair) is replaced in the line that is returned.
     """
     try:
-        return decode_line(line)
+        return line, decode_line(line)
     except msgspec.ValidationError:
-        return _read_unknown(line)
+        row = _read_unknown(line)
+        return None if row is None else (line, row)
     except msgspec.DecodeError:
+        mended = _mend(line)
+        return None if mended is None or mended == line else read_line(mended)
+
+
+def _mend(line: bytes) -> bytes | None:
+    """The same JSON with all its text in UTF-8; None for what is no JSON."""
+    try:
+        text = json.dumps(json.loads(line.decode(errors="replace")), ensure_ascii=False)
+    except ValueError:
         return None
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
 
 
 def _read_unknown(line: bytes) -> ResultLine | None:
@@ -225,5 +237,5 @@ def read_custom_ids(blocks: Iterable[bytes]) -> Iterator[str]:
     """The custom_ids of a results file."""
     for lines in split_lines(blocks):
         for line in lines:
-            if (row := read_line(line)) is not None:
-                yield row.custom_id
+            if (readable := read_line(line)) is not None:
+                yield readable[1].custom_id

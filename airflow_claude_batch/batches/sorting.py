@@ -10,14 +10,12 @@ from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 
 import msgspec
-from msgspec import Raw
 
 from airflow_claude_batch.batches.cost import Meter
 from airflow_claude_batch.batches.download import Arrival, Download
 from airflow_claude_batch.batches.reading import Reading, answer_text, missing_record, read_failure
 from airflow_claude_batch.batches.records import ErroredRecord, SucceededRecord
-from airflow_claude_batch.batches.rejected import ERROR_TYPE as UNREADABLE
-from airflow_claude_batch.batches.resultlines import NOTHING, decode_usage, decode_without_content, read_usage
+from airflow_claude_batch.batches.resultlines import NOTHING, decode_usage
 from airflow_claude_batch.batches.tally import PICO, Tally
 from airflow_claude_batch.batches.writers import PartWriter
 
@@ -42,12 +40,11 @@ class Sorter:
 
     def run(self, download: Download) -> Tally:
         """Sort all lines of a download, and what it did not bring."""
-        columns_of = download.inputs.columns if download.inputs is not None else _no_columns
         sort = self._sort
         if self.writer.raw and self.plain:
-            download.decode, sort = decode_without_content, self._sort_raw
+            download.whole, sort = False, self._sort_raw
         for arrivals in download.lines():
-            sort(arrivals, columns_of)
+            sort(arrivals)
         self._finish(download)
         return self.tally
 
@@ -56,16 +53,21 @@ class Sorter:
         """Whether answers need no looking into."""
         return not self.reading.checks and not self.reading.include_message
 
-    def _sort_raw(self, arrivals: list[Arrival], columns_of: Callable[[int], Raw]) -> None:
+    def _sort_raw(self, arrivals: list[Arrival]) -> None:
         """Like :meth:`_sort`, for lines that are carried through as they are."""
         price, skip, reasons = self.meter.add, self.skip, self._reasons
         lines: list[bytes] = []
-        for raw, line, row in arrivals:
-            message = line.result.message
-            if message is None or line.result.type != "succeeded":
-                self._fail(read_failure(raw, line, columns_of(row), self.rounds), raw)
+        for raw, line, columns in arrivals:
+            result = line.result
+            message = result.message
+            if message is None or result.type != "succeeded":
+                self._fail(read_failure(raw, line, columns, self.rounds), raw)
                 continue
-            price(message.model, read_usage(message.usage))
+            try:
+                usage = decode_usage(message.usage)
+            except msgspec.DecodeError:
+                usage = None
+            price(message.model, usage)
             if skip and line.custom_id in skip:
                 continue
             reason = message.stop_reason
@@ -79,15 +81,16 @@ class Sorter:
         counts = self.tally.counts
         counts["succeeded"] = counts.get("succeeded", 0) + number
 
-    def _sort(self, arrivals: list[Arrival], columns_of: Callable[[int], Raw]) -> None:
+    def _sort(self, arrivals: list[Arrival]) -> None:
         price, skip, reasons = self.meter.add, self.skip, self._reasons
         plain = self.plain
         answers: list[SucceededRecord] = []
         lines: list[bytes] = []
-        for raw, line, row in arrivals:
-            message = line.result.message
-            if message is None or line.result.type != "succeeded":
-                self._fail(read_failure(raw, line, columns_of(row), self.rounds), raw)
+        for raw, line, columns in arrivals:
+            result = line.result
+            message = result.message
+            if message is None or result.type != "succeeded":
+                self._fail(read_failure(raw, line, columns, self.rounds), raw)
                 continue
             try:
                 usage = decode_usage(message.usage)
@@ -106,7 +109,7 @@ class Sorter:
                 message.model,
                 message.usage or None,
                 None if pico is None else pico / PICO,
-                columns_of(row) or None,
+                columns or None,
             )
             if not plain and (failure := self.reading.complete(record, raw, message, self.rounds)):
                 if self._fail(failure, raw):
@@ -124,9 +127,8 @@ class Sorter:
 
     def _finish(self, download: Download) -> None:
         tally = self.tally
-        for custom_id, row in download.missing():
-            assert download.inputs is not None
-            self._fail(missing_record(custom_id, download.inputs.columns(row), self.rounds), b"")
+        for custom_id, columns in download.missing():
+            self._fail(missing_record(custom_id, columns, self.rounds), b"")
         if download.missing_unnamed:
             tally.counts["missing"] = download.missing_unnamed
             tally.errors["missing"] = download.missing_unnamed
@@ -156,8 +158,7 @@ def write_failure(tally: Tally, writer: PartWriter, record: ErroredRecord, raw: 
     _count(tally.counts, record.outcome)
     kind = record.error_type or record.outcome
     _count(tally.errors, kind)
-    # What is wrong with an invalid answer may quote the answer; samples are read by more people than results.
-    if (record.outcome == "errored" or kind == UNREADABLE) and kind not in tally.samples:
+    if record.outcome == "errored" and kind not in tally.samples:
         tally.samples[kind] = {"message": record.message, "request_id": record.request_id}
     if writer.raw:
         writer.errored.add_lines([raw or _line_of(record)])
@@ -176,7 +177,3 @@ def _line_of(record: ErroredRecord) -> bytes:
 
 def _count(counts: dict[str, int], key: str) -> None:
     counts[key] = counts.get(key, 0) + 1
-
-
-def _no_columns(row: int) -> Raw:
-    return NOTHING

@@ -16,11 +16,13 @@ from typing import IO, Any, Literal, Protocol
 import msgspec
 
 from airflow_claude_batch.batches.errors import ConfigurationError, ResultsTooLargeError
-from airflow_claude_batch.batches.storage import BLOCK, Folder
+from airflow_claude_batch.batches.storage import Folder
 
 SUMMARY = "summary.json"
 SETS = ("succeeded", "errored")
 GZIP_LEVEL = 3
+BLOCK = 128 << 10
+"""Bytes of records that are gathered before they are written."""
 
 Compression = Literal["gzip", "zstd"] | None
 
@@ -67,6 +69,8 @@ class Output(Protocol):
     """Where the records go and in which form, in words that tell two places apart."""
     durable: bool
     """Whether a delivered part outlives this process."""
+    raw: bool
+    """Whether lines are wanted instead of records."""
 
     def part(self, number: int) -> contextlib.AbstractContextManager[PartWriter]:
         """A writer for one part; its records count when the block ends well."""
@@ -133,6 +137,7 @@ class Directory:
     def __init__(self, folder: Folder, format: Format) -> None:
         self.folder = folder
         self._format = format
+        self.raw = format.raw
         self.name = f"{folder.url} {'raw ' if format.raw else ''}{format.suffix}"
 
     def begin(self) -> None:
@@ -152,7 +157,7 @@ class Directory:
                 self._format.open(stack.enter_context(self.folder.replace(f"{set_}/{name}")), set_)
                 for set_ in SETS
             ]
-            yield PartWriter(files[0], files[1], raw=self._format.raw)
+            yield PartWriter(files[0], files[1], raw=self.raw)
             for file in files:
                 file.close()
 
@@ -254,6 +259,7 @@ class Inline:
 
     name = "xcom"
     durable = False
+    raw = False
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import base64
 import logging
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from airflow_claude_batch.batches import download
@@ -11,8 +13,10 @@ from airflow_claude_batch.batches.api import BatchesApi
 from airflow_claude_batch.batches.download import Download
 from airflow_claude_batch.batches.errors import IncompleteResultsError, ResultsGoneError
 from airflow_claude_batch.batches.inputs import Inputs
+from airflow_claude_batch.batches.reading import Reading
 from airflow_claude_batch.batches.resultlines import split_lines
 from airflow_claude_batch.batches.storage import Folder
+from airflow_claude_batch.batches.writers import open_directory
 from airflow_claude_batch.emulator.testing import RESULTS, RETRIEVE, Emulator
 from tests.batches.conftest import records
 from tests.batches.delivering import contents, deliver, delivery_to, read_both, submit_all
@@ -21,6 +25,18 @@ from tests.batches.delivering import contents, deliver, delivery_to, read_both, 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "PAUSE_SECONDS", 0.01)
+
+
+def answer_with(emulator: Emulator, text: bytes, usage: bytes = b"{}") -> bytes:
+    """Let the answer to r-1 be this JSON text; returns its line."""
+    message = b'{"content":[{"type":"text","text":"%b"}],"model":"claude-haiku-4-5","usage":%b}' % (
+        text,
+        usage,
+    )
+    line = b'{"custom_id":"r-1","result":{"type":"succeeded","message":%b}}' % message
+    lines = [{"base64": base64.b64encode(line).decode()}]
+    emulator.fault("raw_lines", times=None, lines=lines, position="start")
+    return line
 
 
 @pytest.fixture
@@ -127,17 +143,42 @@ def test_a_line_of_30_mb_is_delivered_like_any_other(
 def test_invalid_utf_8_in_an_answer_is_replaced_and_the_answer_kept(
     root: Folder, api: BatchesApi, emulator: Emulator, tmp_path: Path
 ) -> None:
-    import base64
-
     url = submit_all(root, api, records(3))
-    message = (
-        b'{"content":[{"type":"text","text":"caf\xe9"}],"model":"claude-haiku-4-5","stop_reason":"end_turn"}'
-    )
-    line = b'{"custom_id":"r-1","result":{"type":"succeeded","message":' + message + b"}}"
-    lines = [{"base64": base64.b64encode(line).decode()}]
-    emulator.fault("raw_lines", times=None, lines=lines, position="start")
+    answer_with(emulator, b"caf\xe9")
     deliver(root, url, delivery_to(tmp_path / "out", api), emulator)
     assert read_both(tmp_path / "out")[0]["r-1"]["text"] == "caf\N{REPLACEMENT CHARACTER}"
+
+
+def test_lines_that_are_carried_through_keep_even_bytes_that_are_no_utf_8(
+    root: Folder, api: BatchesApi, emulator: Emulator, tmp_path: Path
+) -> None:
+    url = submit_all(root, api, records(3))
+    line = answer_with(emulator, b"caf\xe9")
+    output = open_directory(Folder.at((tmp_path / "out").as_uri()), format="raw")
+    summary = deliver(root, url, delivery_to(tmp_path / "out", api, output=output), emulator)
+    assert summary["counts"]["succeeded"] == 3
+    lines = (tmp_path / "out" / "succeeded" / "part-00000.jsonl").read_bytes().split(b"\n")
+    assert line in lines
+
+
+@pytest.mark.parametrize("format", ["jsonl", "parquet", "raw"])
+def test_half_a_surrogate_pair_and_an_unreadable_usage_cost_no_answer(
+    root: Folder, api: BatchesApi, emulator: Emulator, tmp_path: Path, format: Any
+) -> None:
+    url = submit_all(root, api, records(3))
+    answer_with(emulator, rb"cut \ud83d", usage=b'{"input_tokens":"many"}')
+    output = open_directory(Folder.at((tmp_path / "out").as_uri()), format=format)
+    reading = Reading(count_as_failed=("refusal",))
+    for how in (Reading(), reading):
+        delivery = delivery_to(tmp_path / "out", api, output=output, reading=how)
+        summary = deliver(root, url, delivery, emulator)
+        assert summary["counts"]["succeeded"] == 3
+    if format == "jsonl":
+        assert read_both(tmp_path / "out")[0]["r-1"]["text"] == "cut \N{REPLACEMENT CHARACTER}"
+    if format == "parquet":
+        rows = pq.read_table(tmp_path / "out" / "succeeded").to_pylist()
+        [row] = [row for row in rows if row["custom_id"] == "r-1"]
+        assert (row["text"], row["usage"]) == ("cut \N{REPLACEMENT CHARACTER}", None)
 
 
 def test_a_damaged_line_is_fetched_again(
@@ -208,6 +249,6 @@ def test_columns_too_large_for_memory_are_read_back_from_disk(root: Folder, api:
     folder = root.child(*url.removeprefix(root.url).strip("/").split("/"))
     inputs = Inputs.read(folder, "inputs-00000.jsonl")
     assert inputs._file is not None
-    assert bytes(inputs.columns(inputs.rows["r-0"])) == b""
-    assert bytes(inputs.columns(inputs.rows["r-4999"])) == b'{"blob":"' + b"4999" * 2000 + b'"}'
+    assert bytes(inputs.read_columns(inputs.waiting["r-0"])) == b""
+    assert bytes(inputs.read_columns(inputs.waiting["r-4999"])) == b'{"blob":"' + b"4999" * 2000 + b'"}'
     inputs.close()

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from airflow_claude_batch.batches import columns
 from airflow_claude_batch.batches.api import BatchesApi
 from airflow_claude_batch.batches.errors import ConfigurationError
 from airflow_claude_batch.batches.output_schema import OutputSchema
@@ -108,6 +111,37 @@ def test_parquet_has_typed_columns_also_where_a_set_is_empty(
     empty = pq.read_table(tmp_path / "out" / "errored" / "part-00001.parquet")
     assert empty.num_rows == 0
     assert empty.schema == pq.read_schema(tmp_path / "out" / "errored" / "part-00000.parquet")
+
+
+def test_columns_are_what_pyarrow_makes_of_the_same_values() -> None:
+    for make, type_, values in [
+        (columns.texts, pa.string(), ["é".encode(), None, b"", b"x" * 70]),
+        (columns.integers, pa.int64(), [1, None, -(2**62), 0]),
+        (columns.numbers, pa.float64(), [0.25, None, 3]),
+        (columns.booleans, pa.bool_(), [True, False, None] * 7),
+        (columns.booleans, pa.bool_(), []),
+    ]:
+        for some in (values, [value for value in values if value is not None], [None] * 9):
+            made = make(some, type_)  # type: ignore[operator]
+            made.validate(full=True)
+            assert made.equals(pa.array(some, type_))
+    with pytest.raises(OverflowError):
+        columns.integers([2**63], pa.int64())
+
+
+def test_writing_parquet_loads_no_pandas(tmp_path: Path) -> None:
+    script = f"""
+import sys, msgspec
+from airflow_claude_batch.batches.records import SucceededRecord
+from airflow_claude_batch.batches.storage import Folder
+from airflow_claude_batch.batches.writers import open_directory
+record = SucceededRecord("r-1", msgspec.Raw(b'"a"'), "end_turn", None, None, None)
+with open_directory(Folder.at({tmp_path.as_uri()!r}), format="parquet").part(0) as part:
+    part.succeeded.add([record])
+assert "pandas" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+    assert pq.read_table(tmp_path / "succeeded").num_rows == 1
 
 
 SCHEMA: dict[str, Any] = {
