@@ -11,7 +11,7 @@ from airflow.api_fastapi.core_api.security import GetUserDep
 from airflow.api_fastapi.logging.decorators import action_logging
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query
 from fastapi.staticfiles import StaticFiles
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from airflow_claude_batch.plugins import guards, jobs, queries
 from airflow_claude_batch.plugins.cancel import NotCancelableError, cancel
@@ -23,7 +23,21 @@ from airflow_claude_batch.plugins.totals import totals
 RUN_LIMIT = 100
 """Jobs shown in the tab of a run or a mapped task."""
 
-Identifier = Annotated[str, Query(min_length=1, max_length=250)]
+LARGEST_INDEX = 2**31 - 1
+NO_NUL = r"^[^\x00]*$"
+"""PostgreSQL knows no such character."""
+
+Identifier = Annotated[str, Query(min_length=1, max_length=250, pattern=NO_NUL)]
+
+
+def _in_utc(time: datetime.datetime) -> datetime.datetime:
+    try:
+        return time.replace(tzinfo=time.tzinfo or datetime.UTC).astimezone(datetime.UTC)
+    except OverflowError:
+        raise ValueError("there is no such time in UTC") from None
+
+
+Moment = Annotated[datetime.datetime, AfterValidator(_in_utc)]
 
 router = APIRouter(prefix="/api", dependencies=[*guards.READ, Depends(guards.never_stored)])
 
@@ -44,8 +58,8 @@ class JobQuery(BaseModel):
     view: Literal["in_flight", "recent"]
     dag_id: str | None = Field(None, min_length=1, max_length=250)
     result: Literal["delivered", "partial", "failed"] | None = None
-    since: datetime.datetime | None = None
-    q: str = Field("", max_length=250)
+    since: Moment | None = None
+    q: str = Field("", max_length=250, pattern=NO_NUL)
     limit: int = Field(15, ge=1, le=100)
     offset: int = Field(0, ge=0, le=1_000_000)
 
@@ -59,7 +73,7 @@ def list_jobs(
         dag_ids=readable & {query.dag_id} if query.dag_id else readable,
         in_flight=query.view == "in_flight",
         result=query.result,
-        since=_aware(query.since),
+        since=query.since,
         search=query.q.strip(),
     )
     rows, total = queries.list_jobs(session, wanted, limit=query.limit, offset=query.offset)
@@ -95,7 +109,7 @@ def show_job(
     dag_id: Identifier,
     run_id: Identifier,
     task_id: Identifier,
-    map_index: int = -1,
+    map_index: Annotated[int, Query(ge=-1, le=LARGEST_INDEX)] = -1,
 ) -> dict[str, Any]:
     """One job."""
     job = _job(session, TaskKey(dag_id, run_id, task_id, map_index))
@@ -108,8 +122,8 @@ def show_run(
     may_edit: MayEdit,
     dag_id: Identifier,
     run_id: Identifier,
-    task_id: Annotated[str | None, Query(max_length=250)] = None,
-    map_index: Annotated[int | None, Query(ge=-1)] = None,
+    task_id: Annotated[str | None, Query(max_length=250, pattern=NO_NUL)] = None,
+    map_index: Annotated[int | None, Query(ge=-1, le=LARGEST_INDEX)] = None,
 ) -> dict[str, Any]:
     """The newest jobs of a run, or those of them that one of its tasks takes part in."""
     wanted = JobFilter(dag_ids=[dag_id], run_id=run_id, map_index=map_index)
@@ -128,9 +142,9 @@ class CancelBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    run_id: str = Field(min_length=1, max_length=250)
-    task_id: str = Field(min_length=1, max_length=250)
-    map_index: int = Field(-1, ge=-1)
+    run_id: str = Field(min_length=1, max_length=250, pattern=NO_NUL)
+    task_id: str = Field(min_length=1, max_length=250, pattern=NO_NUL)
+    map_index: int = Field(-1, ge=-1, le=LARGEST_INDEX)
 
 
 @router.post(
@@ -151,7 +165,3 @@ def _job(session: Any, key: TaskKey) -> jobs.Job:
     if row is None:
         raise HTTPException(404, "This task instance has no Claude batch job.")
     return jobs.load(session, [row])[0]
-
-
-def _aware(time: datetime.datetime | None) -> datetime.datetime | None:
-    return time.replace(tzinfo=datetime.UTC) if time and time.tzinfo is None else time

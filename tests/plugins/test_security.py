@@ -160,6 +160,9 @@ def test_only_known_fields_leave(client_of: Any, session: Session) -> None:
         {"view": "recent", "limit": 0},
         {"view": "recent", "offset": 10_000_000},
         {"view": "recent", "q": "x" * 251},
+        {"view": "recent", "q": "msgbatch\0"},
+        {"view": "recent", "since": "0001-01-01T00:00:00+14:00"},
+        {"view": "recent", "since": "9999-12-31T23:59:59-14:00"},
         {"view": "all"},
         {"view": "recent", "unknown": "1"},
         {},
@@ -167,6 +170,19 @@ def test_only_known_fields_leave(client_of: Any, session: Session) -> None:
 )
 def test_questions_without_bounds_are_refused(client_of: Any, query: dict[str, Any]) -> None:
     assert client_of("admin", "admin").get("/claude-batches/api/jobs", params=query).status_code == 422
+
+
+@pytest.mark.parametrize(
+    "place",
+    [{"map_index": 2**31}, {"map_index": -2}, {"run_id": "a\0"}, {"task_id": "a\0"}, {"task_id": "x" * 251}],
+)
+def test_what_no_database_holds_is_refused_before_one_is_asked(client_of: Any, place: dict[str, Any]) -> None:
+    admin = client_of("admin", "admin")
+    whole = {"run_id": MINE.run_id, "task_id": "submit", **place}
+    for path in ("job", "run"):
+        query = {"dag_id": MINE.dag_id, **whole}
+        assert admin.get(f"/claude-batches/api/{path}", params=query).status_code == 422
+    assert admin.post(f"/claude-batches/api/dags/{MINE.dag_id}/cancel", json=whole).status_code == 422
 
 
 @pytest.mark.parametrize("words", ["%", "_", "' OR 1=1 --", "\\", '"', "msgbatch_%"])
