@@ -84,10 +84,7 @@ def answer(
 def filler(size: int, seed: int) -> str:
     """Plausible ASCII prose of exactly ``size`` bytes."""
     start = _STARTS[seed % len(_STARTS)]
-    text = _FILLER[start : start + size]
-    while len(text) < size:
-        text += " " + _FILLER[: size - len(text) - 1]
-    return text
+    return " ".join([_FILLER[start:], *[_FILLER] * (size // len(_FILLER) + 1)])[:size]
 
 
 def _prose(custom_id: str, params: dict[str, Any], seed: int) -> str:
