@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
+import gc
 import time
 from typing import Any
 
 import pytest
 
 from airflow_claude_batch.batches.errors import WaitAccessError
+from airflow_claude_batch.batches.gateway import Clock
 from airflow_claude_batch.batches.poller import Poller, shared_poller
 from airflow_claude_batch.emulator.testing import CANCEL, CREATE, RETRIEVE, Emulator
 from tests.batches.waits import (
@@ -393,5 +396,20 @@ def test_polls_errors_waits_and_durations_are_counted(emulator: Emulator) -> Non
         assert metrics.counts["polls"] == len(emulator.journal(method="GET"))
         assert (metrics.counts["poll_errors"], metrics.counts["batch_duration"]) == (1, 1)
         assert metrics.last["oldest_wait_seconds"] > 0
+
+    run(test())
+
+
+def test_a_place_at_the_poller_has_few_objects_for_the_garbage_collector_to_visit(emulator: Emulator) -> None:
+    async def test() -> None:
+        poller = Poller(Connection(emulator).connect)
+        waits = [wait_for(Clock(), [f"b{number}"]) for number in range(1000)]
+        with contextlib.ExitStack() as stack, poller.stay():
+            gc.collect()
+            before = len(gc.get_objects())
+            news = [stack.enter_context(poller.join(wait)).news() for wait in waits]
+            gc.collect()
+            objects = (len(gc.get_objects()) - before) / len(news)
+        assert objects < 6  # the place, its list by id, its future; two are the stack's
 
     run(test())
