@@ -39,7 +39,8 @@ class ClaudeBatchSensor(BaseSensorOperator):
     :param cancel_on_timeout: cancel the batches when giving up, instead of leaving them alone
     :param cancel_on_kill: cancel the batches when a person ends the task (mark as failed, success or
         skipped). None: those of a job, not those that were given by id and something else submitted.
-        While deferred this needs Airflow 3.3; before, the batches go on
+        While deferred this needs Airflow 3.3; before, the batches go on. With ``mode="reschedule"`` they
+        go on, too, unless a look is under way: between two looks there is no process to be told
     :returns: the handle: ``{"job", "batch_ids", "request_count"}``
     """
 
