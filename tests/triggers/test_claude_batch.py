@@ -130,7 +130,7 @@ def test_when_the_tasks_state_cannot_be_learnt_the_batch_is_left_alone(
     async def test() -> None:
         [batch_id] = create(emulator)
         one = trigger([batch_id], cancel_on_kill=cancel_on_kill)
-        one._task_instance = TaskInstance()  # no supervisor here, so nobody answers for it
+        one.task_instance = TaskInstance()  # no supervisor here, so nobody answers for it
         await one.on_kill()
         assert emulator.batches()[0]["processing_status"] == "in_progress"
 

@@ -26,7 +26,7 @@ def pausing(batch_ids: list[str]) -> BaseTrigger:
 
 def supervise(monkeypatch: pytest.MonkeyPatch, trigger: BaseTrigger, supervisor: Supervisor) -> None:
     supervisor.install(monkeypatch)
-    trigger._task_instance = TaskInstance()
+    trigger.task_instance = TaskInstance()
 
 
 def cancelled(emulator: Emulator) -> list[str]:
