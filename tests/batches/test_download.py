@@ -101,10 +101,11 @@ def test_a_404_on_results_that_exist_passes(
 def test_one_missing_request_of_many_is_found_and_asked_for_again(
     root: Folder, api: BatchesApi, emulator: Emulator, tmp_path: Path
 ) -> None:
-    url = submit_all(root, api, records(20_000))
+    emulator.settings(answer_bytes=20)
+    url = submit_all(root, api, records(100_000))
     emulator.fault("omit", times=3, custom_ids=["r-12345"])
     summary = deliver(root, url, delivery_to(tmp_path / "out", api, resubmit_rounds=1), emulator)
-    assert summary["counts"]["succeeded"] == 20_000
+    assert summary["counts"]["succeeded"] == 100_000
     assert emulator.custom_ids(emulator.batches()[-1]["id"]) == ["r-12345"]
 
 
