@@ -83,6 +83,7 @@ def demo(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> int:
         arguments.folder / "airflow",
         dag_folders=[DAGS],
         connections={"anthropic_default": connection},
+        settings=outsider.SETTINGS if arguments.dag == outsider.DAG else None,
         port=UI_PORT if arguments.stay and free_port(UI_PORT) else 0,
     )
     stack.callback(airflow.stop)
