@@ -15,6 +15,7 @@ from airflow_claude_batch.batches.cost import Meter
 from airflow_claude_batch.batches.download import Arrival, Download
 from airflow_claude_batch.batches.reading import Reading, answer_text, missing_record, read_failure
 from airflow_claude_batch.batches.records import ErroredRecord, SucceededRecord
+from airflow_claude_batch.batches.rejected import ERROR_TYPE as UNREADABLE
 from airflow_claude_batch.batches.resultlines import NOTHING, decode_usage
 from airflow_claude_batch.batches.tally import PICO, Tally
 from airflow_claude_batch.batches.writers import PartWriter
@@ -158,7 +159,8 @@ def write_failure(tally: Tally, writer: PartWriter, record: ErroredRecord, raw: 
     _count(tally.counts, record.outcome)
     kind = record.error_type or record.outcome
     _count(tally.errors, kind)
-    if record.outcome == "errored" and kind not in tally.samples:
+    # What is wrong with an invalid answer may quote the answer; samples are read by more people than results.
+    if (record.outcome == "errored" or kind == UNREADABLE) and kind not in tally.samples:
         tally.samples[kind] = {"message": record.message, "request_id": record.request_id}
     if writer.raw:
         writer.errored.add_lines([raw or _line_of(record)])
