@@ -64,7 +64,8 @@ class ClaudeBatchSubmitOperator(BaseOperator):
     :param expected_output_tokens: how long answers will be on average, for the estimate; None for
         ``max_tokens``
     :param max_cost_usd: send nothing when the job is estimated to cost more, US dollars
-    :param cancel_on_kill: cancel what this attempt has submitted when the task is killed
+    :param cancel_on_kill: cancel what this attempt has submitted when the task is killed; while it pauses,
+        all that the job has submitted, when a person ends the task (Airflow 3.3 and later)
     :returns: ``{"job", "batch_ids", "request_count"}``
     """
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import datetime
 import gc
+import itertools
 import time
 from typing import Any
 
@@ -115,6 +116,24 @@ def test_a_job_of_several_batches_is_told_of_each_that_ends(emulator: Emulator) 
             assert await seen.get() == number
         emulator.end(ids[-1])
         assert await task == "ended"
+
+    run(test())
+
+
+def test_people_hear_every_ten_minutes_of_a_wait_without_news_and_no_more_often(emulator: Emulator) -> None:
+    async def test() -> None:
+        clock = FastClock(600)
+        wait = wait_for(clock, create(emulator), poll_interval=60)
+        told: list[datetime.datetime] = []
+        task = asyncio.create_task(
+            verdict_of(poller_at(emulator, clock), wait, lambda: told.append(clock.now()))
+        )
+        await pass_time(clock, 3600)
+        gaps = [(later - earlier).total_seconds() for earlier, later in itertools.pairwise(told)]
+        assert 3 <= len(gaps) <= 6
+        assert min(gaps) > 590
+        task.cancel()
+        await asyncio.wait([task])
 
     run(test())
 
