@@ -95,7 +95,7 @@ class Inputs:
             waiting[line.custom_id] = line.input
 
     def _add_ids(self, lines: bytes) -> None:
-        self.waiting.update([(line.custom_id, NOTHING) for line in _decode_ids(lines)])
+        self.waiting.update(dict.fromkeys([line.custom_id for line in _decode_ids(lines)], NOTHING))
 
     def _spill(self) -> None:
         """Move the columns that are in memory to the file."""

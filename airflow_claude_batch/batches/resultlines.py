@@ -128,7 +128,7 @@ _decode_type = msgspec.json.Decoder(_ResultType).decode
 _decode_message = msgspec.json.Decoder(_WholeMessage).decode
 
 
-def split_lines(blocks: Iterable[bytes], size: int = 1 << 18, *, mend: bool = False) -> Iterator[list[bytes]]:
+def split_lines(blocks: Iterable[bytes], size: int = 1 << 17, *, mend: bool = False) -> Iterator[list[bytes]]:
     """Lines of a download, by the list, without blank ones; a last line without an end is given as it is.
 
     :param size: bytes that are gathered before they are split
