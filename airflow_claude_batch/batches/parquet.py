@@ -17,9 +17,9 @@ from airflow_claude_batch.batches.errors import ResultsError
 from airflow_claude_batch.batches.records import SucceededRecord
 from airflow_claude_batch.batches.resultlines import NOTHING, Usage, read_usage
 
-ROWS = 4_096
+ROWS = 2_048
 """Rows of a row group at most; they are held in memory until it is written."""
-GROUP_BYTES = 16 << 20
+GROUP_BYTES = 4 << 20
 """A row group closes earlier when its texts take up so much."""
 
 REPEATED = ["stop_reason", "model", "outcome", "error_type"]
@@ -44,7 +44,7 @@ _ERRORED = (
     "result",
 )
 
-_decode_texts = msgspec.json.Decoder(list[str]).decode
+_decode_text = msgspec.json.Decoder(str).decode
 _decode_usages = msgspec.json.Decoder(list[Usage | None]).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -159,9 +159,8 @@ def _words(values: list[str | None], type_: Any) -> Any:
 
 
 def _texts(values: list[msgspec.Raw], type_: Any) -> Any:
-    """A column of JSON strings, decoded in one go."""
-    decoded = _decode_texts(b"[" + b",".join(values) + b"]")
-    return columns.texts([text.encode() for text in decoded], type_)
+    """A column of JSON strings."""
+    return columns.texts([_decode_text(value).encode() for value in values], type_)
 
 
 def _usages(values: list[msgspec.Raw | None], type_: Any) -> Any:
