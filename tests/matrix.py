@@ -52,9 +52,9 @@ MATRIX = {
     "lowest": Environment(
         python="3.11",
         airflow="apache-airflow",
-        # Airflow 3.1.1 does not work with all that came after it, so what it depends on is of its time.
+        # Airflow 3.1.7 does not work with all that came after it, so what it depends on is of its time.
         install=(
-            *("--resolution", "lowest-direct", "structlog==25.4.0", "--exclude-newer", "2025-10-30"),
+            *("--resolution", "lowest-direct", "structlog==25.4.0", "--exclude-newer", "2026-02-20"),
             *(f"--exclude-newer-package={name}=2099-12-31" for name in OURS),
         ),
         integration=False,
