@@ -59,6 +59,7 @@ class ClaudeBatchResultsOperator(BaseOperator):
     template_fields: Sequence[str] = ("batch", "output_path", "conn_id", "storage_path")
     ui_color = "#f5e8df"
     operator_extra_links = (ClaudeConsoleLink(), OutputFolderLink())
+    _summary: dict[str, Any] | None = None
     cancel_on_kill: bool | None = None
     """While waiting: cancel the batches when a person ends the task; None for those of a job."""
 
@@ -110,6 +111,7 @@ class ClaudeBatchResultsOperator(BaseOperator):
                 summary = self._deliver_batches(context, handle)
             else:
                 summary = self._deliver_job(context, handle.job)
+            self._summary = summary
             report(summary, self, context)
             judge(summary, self.max_failed_fraction)
             return summary
@@ -130,7 +132,8 @@ class ClaudeBatchResultsOperator(BaseOperator):
         """What was read and written, where the OpenLineage provider is installed."""
         from airflow_claude_batch.reporting import lineage
 
-        return lineage(task_instance.xcom_pull(task_ids=task_instance.task_id, key="summary"))
+        # Not from XCom: the listener asks in a fork of the task's process, where a pull hangs.
+        return lineage(self._summary)
 
     def _deliver_batches(self, context: Context, handle: Handle) -> dict[str, Any]:
         delivery = self._delivery(context, self._schema(None))
