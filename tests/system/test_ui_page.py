@@ -65,7 +65,7 @@ def test_without_a_job_the_page_says_how_to_start(server: SeededServer, visit: A
     server.holds([])
     page = visit()
     page.get_by_role("heading", name="No batch has been submitted yet").wait_for()
-    assert "@task.claude_batch(" in page.locator("code").first.inner_text()
+    page.locator("code", has_text="@task.claude_batch(").wait_for()
     assert page.get_by_role("table").count() == 0
 
 

@@ -189,7 +189,7 @@ export const JobName = ({ job }: { readonly job: Job }) => (
     </PageLink>
     <HStack color="fg.muted" fontSize="xs" gap={1}>
       <PageLink to={runPath(job)}>
-        <Text as="span" display="inline-block" maxW={{ base: "100px", md: "220px" }} title={job.run_id} truncate verticalAlign="bottom">
+        <Text as="span" display="inline-block" maxW={{ base: "84px", md: "220px" }} title={job.run_id} truncate verticalAlign="bottom">
           {job.run_id}
         </Text>
       </PageLink>

@@ -174,7 +174,7 @@ const Swatch = ({ color }: { readonly color: string }) => (
 );
 
 /** Columns that a telephone has no room for. */
-const EXTRA = new Set(["Jobs", "Requests", "Saved"]);
+const EXTRA = new Set(["Jobs", "Requests", "Succeeded", "Saved"]);
 
 const DagTable = ({ groups }: { readonly groups: Group[] }) => (
   <Table.ScrollArea>
@@ -204,7 +204,9 @@ const DagTable = ({ groups }: { readonly groups: Group[] }) => (
             <Table.Cell hideBelow="sm" textAlign="end">
               <Number value={sum.requests} />
             </Table.Cell>
-            <Table.Cell textAlign="end">{sum.requests > 0 ? percent(sum.succeeded / sum.requests) : <Nothing />}</Table.Cell>
+            <Table.Cell hideBelow="sm" textAlign="end">
+              {sum.requests > 0 ? percent(sum.succeeded / sum.requests) : <Nothing />}
+            </Table.Cell>
             <Table.Cell textAlign="end">{usd(sum.cost_usd)}</Table.Cell>
             <Table.Cell hideBelow="sm" textAlign="end">
               {usd(sum.saved_usd)}
