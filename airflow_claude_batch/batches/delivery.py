@@ -35,9 +35,6 @@ from airflow_claude_batch.batches.writers import Output
 
 log = logging.getLogger(__name__)
 
-PARTS_AT_A_TIME = 2
-"""Parts that are downloaded at the same time; each holds its custom_ids in memory."""
-
 
 @dataclass(kw_only=True)
 class Delivery:
@@ -148,7 +145,7 @@ class Delivery:
             for task in tasks:
                 task()
             return
-        with ThreadPoolExecutor(PARTS_AT_A_TIME, thread_name_prefix="claude-batch-results") as pool:
+        with ThreadPoolExecutor(self.output.parts_at_a_time, "claude-batch-results") as pool:
             futures = [pool.submit(task) for task in tasks]
             try:
                 done, _ = wait(futures, return_when=FIRST_EXCEPTION)

@@ -62,6 +62,7 @@ class Parquet:
 
     suffix = "parquet"
     raw = False
+    parts_at_a_time = 1  # row groups take memory, and making them keeps one core busy as it is
 
     def __init__(
         self, compression: str | None, output_schema: dict[str, Any] | None, include_message: bool

@@ -47,6 +47,8 @@ class Format(Protocol):
     """Of file names, for example ``jsonl.gz``."""
     raw: bool
     """Whether it takes the API's own lines instead of records."""
+    parts_at_a_time: int
+    """Parts that may be downloaded and written at the same time; each takes memory."""
 
     def open(self, file: IO[bytes], set_: str) -> RecordFile:
         """Begin a file of one of the two sets."""
@@ -71,6 +73,8 @@ class Output(Protocol):
     """Whether a delivered part outlives this process."""
     raw: bool
     """Whether lines are wanted instead of records."""
+    parts_at_a_time: int
+    """Parts that may be downloaded and written at the same time; each takes memory."""
 
     def part(self, number: int) -> contextlib.AbstractContextManager[PartWriter]:
         """A writer for one part; its records count when the block ends well."""
@@ -138,6 +142,7 @@ class Directory:
         self.folder = folder
         self._format = format
         self.raw = format.raw
+        self.parts_at_a_time = format.parts_at_a_time
         self.name = f"{folder.url} {'raw ' if format.raw else ''}{format.suffix}"
 
     def begin(self) -> None:
@@ -190,6 +195,8 @@ class Jsonl:
 
     :param raw: whether the API's own lines are written
     """
+
+    parts_at_a_time = 2
 
     def __init__(self, compression: Compression = None, *, raw: bool = False) -> None:
         self._compression = compression
@@ -260,6 +267,7 @@ class Inline:
     name = "xcom"
     durable = False
     raw = False
+    parts_at_a_time = 2
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes

@@ -169,7 +169,6 @@ KILLED = """
 import sys, threading, os, signal
 import anthropic
 from pathlib import Path
-from airflow_claude_batch.batches import delivery as module
 from airflow_claude_batch.batches.api import BatchesApi
 from airflow_claude_batch.batches.jobs import open_job
 from airflow_claude_batch.batches.storage import Folder
@@ -177,10 +176,10 @@ from tests.batches.delivering import delivery_to
 
 base, storage, url, out = sys.argv[1:]
 api = BatchesApi(anthropic.Anthropic(api_key="test-key", base_url=base))
-module.PARTS_AT_A_TIME = 1
 root = Folder.at(storage)
 with open_job(root, url) as job:
     delivery = delivery_to(Path(out), api)
+    delivery.output.parts_at_a_time = 1
     delivery.begin(job, 1)
     print("writing", flush=True)
     delivery.harvest(job)
