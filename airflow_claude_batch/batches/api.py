@@ -121,11 +121,11 @@ class BatchesApi:
 
     def retrieve(self, batch_id: str) -> Batch:
         """Look a batch up."""
-        return decode_batch(self._ask(self._client.get, f"{PATH}/{batch_id}"))
+        return decode_batch(self._ask(self._client.get, _path(batch_id)))
 
     def cancel(self, batch_id: str) -> Batch:
         """Ask for a batch to be cancelled; what is in flight may still finish."""
-        return decode_batch(self._ask(self._client.post, f"{PATH}/{batch_id}/cancel"))
+        return decode_batch(self._ask(self._client.post, _path(batch_id, "cancel")))
 
     def model(self, name: str) -> bytes:
         """What the API says about a model, as JSON."""
@@ -169,7 +169,7 @@ class BatchesApi:
         host, and the key would go there.
         """
         response = self._client.get(
-            f"{PATH}/{batch_id}/results",
+            _path(batch_id, "results"),
             cast_to=_response_type(),
             options={"headers": {"Accept": "application/binary"}},
             stream=True,
@@ -199,7 +199,7 @@ class AsyncBatchesApi:
 
     async def retrieve(self, batch_id: str) -> Batch:
         """Look a batch up."""
-        response = await self._client.get(f"{PATH}/{batch_id}", cast_to=_response_type())
+        response = await self._client.get(_path(batch_id), cast_to=_response_type())
         return decode_batch(response.content)
 
     async def page(self, after_id: str | None = None, limit: int = PAGE) -> Page:
@@ -215,12 +215,17 @@ class AsyncBatchesApi:
 
     async def cancel(self, batch_id: str) -> Batch:
         """Ask for a batch to be cancelled."""
-        response = await self._client.post(f"{PATH}/{batch_id}/cancel", cast_to=_response_type())
+        response = await self._client.post(_path(batch_id, "cancel"), cast_to=_response_type())
         return decode_batch(response.content)
 
     async def close(self) -> None:
         """Release the connections."""
         await self._owned.close()
+
+
+def _path(batch_id: str, *rest: str) -> str:
+    """Path of one batch; whatever the id holds, it is one segment of it."""
+    return "/".join([PATH, quote(batch_id, safe=""), *rest])
 
 
 def _response_type() -> Any:

@@ -65,3 +65,12 @@ def test_a_lost_connection_is_tried_again(emulator: Emulator, api: BatchesApi) -
     [batch_id] = create(emulator)
     emulator.fault("drop_before", path=RETRIEVE)
     assert api.retrieve(batch_id).id == batch_id
+
+
+@pytest.mark.parametrize("form", ["./{}", "{}/cancel?x=", "{}#"])
+def test_what_is_no_batch_id_reaches_no_batch(emulator: Emulator, api: BatchesApi, form: str) -> None:
+    [batch_id] = create(emulator)
+    with pytest.raises(anthropic.NotFoundError):
+        api.cancel(form.format(batch_id))
+    [batch] = emulator.batches()
+    assert batch["processing_status"] == "in_progress"
