@@ -1,4 +1,4 @@
-"""Airflow's side of the question for task states, which code under `on_kill` asks."""
+"""Airflow's side of the questions that code under `on_kill` asks: for task states, and for an XCom."""
 
 from __future__ import annotations
 
@@ -7,24 +7,30 @@ from typing import Any
 
 import pytest
 from airflow.sdk.execution_time import task_runner
-from airflow.sdk.execution_time.comms import TaskStatesResult
+from airflow.sdk.execution_time.comms import GetXCom, TaskStatesResult, XComResult
 
 
 class TaskInstance:
     """The one that is told to stop."""
 
-    dag_id, run_id, task_id, map_index = "d", "r", "t", -1
+    dag_id, run_id, task_id, map_index, try_number = "d", "r", "t", -1, 1
 
 
 class Supervisor:
-    """Answers that the task instance is in this state; in a fresh triggerer that takes seconds."""
+    """Answers that the task instance is in this state; in a fresh triggerer that takes seconds.
 
-    def __init__(self, state: str, seconds: float = 0.0) -> None:
+    :param waiting_try: the try that has waited last, None where a new one has started since
+    """
+
+    def __init__(self, state: str, seconds: float = 0.0, waiting_try: int | None = 1) -> None:
         self.state = state
         self.seconds = seconds
+        self.waiting_try = waiting_try
 
-    def send(self, question: Any) -> TaskStatesResult:
+    def send(self, question: Any) -> TaskStatesResult | XComResult:
         time.sleep(self.seconds)
+        if isinstance(question, GetXCom):
+            return XComResult(key=question.key, value=self.waiting_try)
         return TaskStatesResult(task_states={TaskInstance.run_id: {TaskInstance.task_id: self.state}})
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:

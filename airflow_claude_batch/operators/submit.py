@@ -192,6 +192,7 @@ class ClaudeBatchSubmitOperator(BaseOperator):
         from airflow_claude_batch.batches.revival import revive
         from airflow_claude_batch.batches.submission import Policy, Submission, retire
         from airflow_claude_batch.settings import reconcile_grace_seconds
+        from airflow_claude_batch.waiting import note_try
 
         announced(ledger=job.ledger)
         api = hook.batches
@@ -213,6 +214,7 @@ class ClaudeBatchSubmitOperator(BaseOperator):
         if later is not None:
             self.log.info("%s; going on at %s, no worker slot held until then", later.reason, later.at)
             announced(ledger=job.ledger, pause={"reason": later.reason, "until": later.at.isoformat()})
+            note_try(context)
             self.defer(trigger=self._trigger(later, job), method_name="resume")
         self.log.info("Submitted %s requests: %s", job.ledger.request_count, ", ".join(job.ledger.batch_ids))
         return job.ledger.handle

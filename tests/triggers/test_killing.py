@@ -58,6 +58,19 @@ def test_a_task_that_nobody_has_ended_cancels_nothing(
 
 
 @pytest.mark.parametrize("kind", [waiting, pausing])
+@pytest.mark.parametrize("state", ["failed", "success"])
+@pytest.mark.parametrize("waiting_try", [None, 2])
+def test_a_try_that_ended_by_itself_soon_after_a_clear_cancels_nothing(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, kind: Any, state: str, waiting_try: int | None
+) -> None:
+    """The trigger of the first try is told to stop when the second has ended already."""
+    trigger = kind(create(emulator))
+    supervise(monkeypatch, trigger, Supervisor(state, waiting_try=waiting_try))
+    run(trigger.on_kill())
+    assert not emulator.journal(path=CANCEL)
+
+
+@pytest.mark.parametrize("kind", [waiting, pausing])
 def test_being_told_to_stop_again_and_again_interrupts_no_cancellation(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch, kind: Any
 ) -> None:
