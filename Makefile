@@ -41,7 +41,7 @@ ui-build:
 
 # Two processes: one has the tests with Airflow, which mostly wait, the other all the rest.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 $(ARGS)
 
 test-matrix: $(INSTALLED)
 	$(BIN)/python -m tests.matrix $(MATRIX) $(ARGS)

@@ -99,7 +99,7 @@ def run(name: str, environment: Environment, left_out: set[Path]) -> bool:
     print(f"matrix: {name}: Airflow {version}, Python {environment.python}", flush=True)
     tests = [file.relative_to(REPOSITORY) for file in (REPOSITORY / TESTS).iterdir() if is_tests(file)]
     chosen = sorted(set(tests) - left_out) + list(INTEGRATION if environment.integration else ())
-    options = ("-p", "no:cacheprovider", "--numprocesses", "2", "--dist", "loadgroup")
+    options = ("-p", "no:cacheprovider", "--numprocesses", "2")
     code = subprocess.run([python, "-m", "pytest", *options, *chosen], cwd=REPOSITORY).returncode
     print(f"matrix: {name}: {time.monotonic() - started:.0f} s", flush=True)
     return code == 0

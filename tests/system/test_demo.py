@@ -46,7 +46,10 @@ class Demo:
         wait_until(said, 60, f"the demo to say {text!r}")
 
     def left_behind(self) -> list[psutil.Process]:
-        return [process for process in psutil.process_iter() if session_of(process) in self.sessions]
+        """Its processes that have not ended; one that only awaits being reaped has."""
+        processes = psutil.process_iter(["status"])
+        found = [process for process in processes if session_of(process) in self.sessions]
+        return [process for process in found if process.info["status"] != psutil.STATUS_ZOMBIE]
 
 
 @pytest.fixture
