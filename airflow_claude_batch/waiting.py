@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 PROGRESS = "progress"
 """Key of the XCom that says how far a wait has come."""
-WAITING_TRY = "waiting_try"
-"""Key of the XCom that says which try waits. XComs go when another try starts."""
+LATEST_TRY = "latest_try"
+"""Key of the XCom that says which try of the task was the last to begin."""
 ENDED_BY_A_PERSON = ("failed", "success", "skipped", "removed")
 """States in which nobody wants a waiting task's batches any more.
 
@@ -89,26 +89,26 @@ def push_progress(context: Any, progress: dict[str, Any] | None) -> None:
 
 
 def note_try(context: Any) -> None:
-    """Say which try of the task is about to wait; see :func:`waiting_try`."""
+    """Say which try of the task has begun; see :func:`was_tried_again`."""
     ti = context["ti"]
-    ti.xcom_push(key=WAITING_TRY, value=ti.try_number)
+    ti.xcom_push(key=LATEST_TRY, value=ti.try_number)
 
 
-def waiting_try(ti: Any) -> int | None:
-    """The try that waited last; None where a new one has started since. Blocks: a trigger asks in a thread.
+def was_tried_again(ti: Any) -> bool:
+    """Whether another try of the task has begun since this one. Blocks: a trigger asks in a thread.
 
     States carry no try number: a new try that ends soon after a clear looks like a person's act.
     """
     from airflow.sdk.execution_time.xcom import XCom
 
-    found: int | None = XCom.get_one(
-        key=WAITING_TRY,
+    latest: int | None = XCom.get_one(
+        key=LATEST_TRY,
         dag_id=ti.dag_id,
         task_id=ti.task_id,
         run_id=ti.run_id,
         map_index=-1 if ti.map_index is None else ti.map_index,
     )
-    return found
+    return latest is not None and latest != ti.try_number
 
 
 def raise_unless_ended(status: str | None, message: str) -> None:

@@ -24,6 +24,9 @@ from tests.harness.local_airflow import (
 pytest_plugins = ["airflow_claude_batch.emulator.pytest_plugin"]
 
 REPOSITORY = Path(__file__).parents[1]
+SHARE_AN_AIRFLOW = {
+    f"tests/system/test_{name}.py" for name in ("kill", "nightly_report", "submission", "ui", "waiting")
+}
 HOME = Path(tempfile.mkdtemp(prefix="claude-batch-tests-"))
 
 
@@ -48,7 +51,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class OneAirflow(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "airflow" if nodeid.startswith("tests/system/") else nodeid.partition("::")[0]
+            file = nodeid.partition("::")[0]
+            return "airflow" if file in SHARE_AN_AIRFLOW else file
 
     return OneAirflow(config, log)
 

@@ -19,18 +19,18 @@ class TaskInstance:
 class Supervisor:
     """Answers that the task instance is in this state; in a fresh triggerer that takes seconds.
 
-    :param waiting_try: the try that has waited last, None where a new one has started since
+    :param latest_try: the last one that has begun; None where an operator of others' does not say so
     """
 
-    def __init__(self, state: str, seconds: float = 0.0, waiting_try: int | None = 1) -> None:
+    def __init__(self, state: str, seconds: float = 0.0, latest_try: int | None = 1) -> None:
         self.state = state
         self.seconds = seconds
-        self.waiting_try = waiting_try
+        self.latest_try = latest_try
 
     def send(self, question: Any) -> TaskStatesResult | XComResult:
         time.sleep(self.seconds)
         if isinstance(question, GetXCom):
-            return XComResult(key=question.key, value=self.waiting_try)
+            return XComResult(key=question.key, value=self.latest_try)
         return TaskStatesResult(task_states={TaskInstance.run_id: {TaskInstance.task_id: self.state}})
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:

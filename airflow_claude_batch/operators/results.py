@@ -104,7 +104,9 @@ class ClaudeBatchResultsOperator(BaseOperator):
         """
         from airflow_claude_batch.batches.verdict import judge
         from airflow_claude_batch.reporting import report
+        from airflow_claude_batch.waiting import note_try
 
+        note_try(context)
         with no_retry_when_final():
             handle = Handle.parse(self.batch)
             if handle.job is None:
@@ -155,7 +157,7 @@ class ClaudeBatchResultsOperator(BaseOperator):
             delivery.begin(job, life)
             spool_next(job)
             while pending := delivery.pending(job):
-                self._submit_rest(context, delivery, job)
+                self._submit_rest(delivery, job)
                 batch_ids = [part.batch_id for _, part in pending if part.batch_id]
                 if batch_ids:
                     ti.xcom_push(key=HANDLE_KEY, value=job.ledger.handle)
@@ -176,12 +178,11 @@ class ClaudeBatchResultsOperator(BaseOperator):
             at = datetime.now(UTC) + timedelta(seconds=OWNED_BY_ANOTHER_SECONDS)
             self.defer(trigger=PauseTrigger(at.isoformat()), method_name="resume")
 
-    def _submit_rest(self, context: Context, delivery: Delivery, job: Job) -> None:
+    def _submit_rest(self, delivery: Delivery, job: Job) -> None:
         """Submit the parts of a new round, or what was left; defers when the API asks for patience."""
         from airflow_claude_batch.batches.submission import Policy, Submission
         from airflow_claude_batch.settings import reconcile_grace_seconds
         from airflow_claude_batch.triggers.pause import PauseTrigger
-        from airflow_claude_batch.waiting import note_try
 
         policy = Policy(grace_seconds=reconcile_grace_seconds())
         later = Submission(job=job, api=delivery.api, policy=policy).run()
@@ -190,17 +191,15 @@ class ClaudeBatchResultsOperator(BaseOperator):
             open_ids = [part.batch_id for _, part in delivery.pending(job) if part.batch_id]
             unwanted = [] if self.cancel_on_kill is False else open_ids
             trigger = PauseTrigger(later.at.isoformat(), self.conn_id, unwanted)
-            note_try(context)
             self.defer(trigger=trigger, method_name="resume")
 
     def _wait_for(self, context: Context, delivery: Delivery, handle: Handle) -> None:
         """Return when the batches have ended; defer until then."""
-        from airflow_claude_batch.waiting import begin_wait, look, note_try, push_progress, trigger_for
+        from airflow_claude_batch.waiting import begin_wait, look, push_progress, trigger_for
 
         wait = begin_wait(handle, poll_interval=self.poll_interval)
         if not look(wait, delivery.api, self.log):
             push_progress(context, wait.progress)
-            note_try(context)
             trigger = trigger_for(wait, self.conn_id, cancel_on_kill=self.cancel_on_kill)
             self.defer(trigger=trigger, method_name="execute_complete")
 

@@ -141,7 +141,9 @@ class ClaudeBatchSubmitOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Spool, submit, and return the handle."""
         from airflow_claude_batch.failures import no_retry_when_final
+        from airflow_claude_batch.waiting import note_try
 
+        note_try(context)
         with no_retry_when_final():
             return self._submit(context)
 
@@ -192,7 +194,6 @@ class ClaudeBatchSubmitOperator(BaseOperator):
         from airflow_claude_batch.batches.revival import revive
         from airflow_claude_batch.batches.submission import Policy, Submission, retire
         from airflow_claude_batch.settings import reconcile_grace_seconds
-        from airflow_claude_batch.waiting import note_try
 
         announced(ledger=job.ledger)
         api = hook.batches
@@ -214,7 +215,6 @@ class ClaudeBatchSubmitOperator(BaseOperator):
         if later is not None:
             self.log.info("%s; going on at %s, no worker slot held until then", later.reason, later.at)
             announced(ledger=job.ledger, pause={"reason": later.reason, "until": later.at.isoformat()})
-            note_try(context)
             self.defer(trigger=self._trigger(later, job), method_name="resume")
         self.log.info("Submitted %s requests: %s", job.ledger.request_count, ", ".join(job.ledger.batch_ids))
         return job.ledger.handle

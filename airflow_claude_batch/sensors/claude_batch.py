@@ -79,13 +79,13 @@ class ClaudeBatchSensor(BaseSensorOperator):
             return super().execute(context)
         from airflow_claude_batch.waiting import note_try, push_progress, trigger_for
 
+        note_try(context)
         result = self.poke(context)
         if not result:
             wait = self._begun
             self.log.info("%s", wait.describe(datetime.now(UTC)))
             context["ti"].xcom_push(key=HANDLE_KEY, value=Handle.parse(self.batch).as_dict())
             push_progress(context, wait.progress)
-            note_try(context)
             trigger = trigger_for(wait, self.conn_id, cancel_on_kill=self.cancel_on_kill)
             self.defer(trigger=trigger, method_name="execute_complete")
         return result.xcom_value

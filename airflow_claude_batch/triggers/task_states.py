@@ -9,7 +9,7 @@ import asyncio
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from airflow_claude_batch.waiting import ended_by_a_person, task_states, waiting_try
+from airflow_claude_batch.waiting import ended_by_a_person, task_states, was_tried_again
 
 GATHER_SECONDS = 0.5
 """How long a question waits for others about the same task."""
@@ -30,7 +30,7 @@ async def was_ended_by_a_person(ti: Any) -> bool:
     if key not in questions:
         questions[key] = asyncio.create_task(_ask(key, questions))
     states = await asyncio.shield(questions[key])
-    return ended_by_a_person(states, ti) and await asyncio.to_thread(waiting_try, ti) == ti.try_number
+    return ended_by_a_person(states, ti) and not await asyncio.to_thread(was_tried_again, ti)
 
 
 async def _ask(key: Key, questions: dict[Key, asyncio.Task[dict[str, str]]]) -> dict[str, str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -17,6 +18,8 @@ from tests.harness.processes import wait_until
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+LOCKED_TRIES = 5
+"""How often a call is made that finds SQLite locked; Airflow has rolled it back then."""
 FINISHED_STATES = frozenset({"success", "failed"})
 LOG_FIELDS_SHOWN = frozenset({"timestamp", "level", "event", "error_detail"})
 LOG_FIELDS_REPEATED = frozenset({"dag_id", "run_id", "task_id", "map_index", "try_number", "ti_id"})
@@ -187,6 +190,11 @@ class AirflowApi:
         return self._call("GET", f"/api/v2/pools/{name}")
 
     def _call(self, method: str, path: str, **kwargs: Any) -> Any:
+        for attempt in range(1, LOCKED_TRIES):
+            response = self._http.request(method, path, **kwargs)
+            if response.status_code != 500 or '"Database error"' not in response.text:
+                return _checked(response)
+            time.sleep(0.5 * attempt)
         return _checked(self._http.request(method, path, **kwargs))
 
 

@@ -36,12 +36,13 @@ def cancelled(emulator: Emulator) -> list[str]:
 
 @pytest.mark.parametrize("kind", [waiting, pausing])
 @pytest.mark.parametrize("state", ["failed", "success", "skipped", "removed"])
+@pytest.mark.parametrize("latest_try", [1, None])
 def test_a_task_that_a_person_has_ended_cancels_its_batches(
-    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, kind: Any, state: str
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, kind: Any, state: str, latest_try: int | None
 ) -> None:
     ids = create(emulator, 2)
     trigger = kind(ids)
-    supervise(monkeypatch, trigger, Supervisor(state))
+    supervise(monkeypatch, trigger, Supervisor(state, latest_try=latest_try))
     run(trigger.on_kill())
     assert cancelled(emulator) == sorted(ids)
 
@@ -59,13 +60,12 @@ def test_a_task_that_nobody_has_ended_cancels_nothing(
 
 @pytest.mark.parametrize("kind", [waiting, pausing])
 @pytest.mark.parametrize("state", ["failed", "success"])
-@pytest.mark.parametrize("waiting_try", [None, 2])
 def test_a_try_that_ended_by_itself_soon_after_a_clear_cancels_nothing(
-    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, kind: Any, state: str, waiting_try: int | None
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, kind: Any, state: str
 ) -> None:
     """The trigger of the first try is told to stop when the second has ended already."""
     trigger = kind(create(emulator))
-    supervise(monkeypatch, trigger, Supervisor(state, waiting_try=waiting_try))
+    supervise(monkeypatch, trigger, Supervisor(state, latest_try=2))
     run(trigger.on_kill())
     assert not emulator.journal(path=CANCEL)
 
