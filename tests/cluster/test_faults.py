@@ -194,6 +194,8 @@ def test_clearing_a_deferred_task_pays_nothing_again(
 ) -> None:
     run = start(cluster, emulator, bucket, "one_task")
     run.is_deferred("batch")
+    # Airflow tells a trigger of its end once it has begun.
+    wait_until(lambda: " starting" in run.log("batch", 1), 60, "the trigger to begin")
     cluster.api.clear("one_task", run.run_id, "batch")
     wait_until(lambda: run.instance("batch")["try_number"] > 1, 60, "the cleared task to run again")
     run.is_deferred("batch")
