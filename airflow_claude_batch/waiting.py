@@ -94,6 +94,12 @@ def note_try(context: Any) -> None:
     ti.xcom_push(key=LATEST_TRY, value=ti.try_number)
 
 
+def xcom_place(ti: Any) -> dict[str, Any]:
+    """Whose XComs are meant, for Airflow's ``XCom``, which code in a trigger calls."""
+    map_index = -1 if ti.map_index is None else ti.map_index
+    return {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id, "map_index": map_index}
+
+
 def was_tried_again(ti: Any) -> bool:
     """Whether another try of the task has begun since this one. Blocks: a trigger asks in a thread.
 
@@ -101,13 +107,7 @@ def was_tried_again(ti: Any) -> bool:
     """
     from airflow.sdk.execution_time.xcom import XCom
 
-    latest: int | None = XCom.get_one(
-        key=LATEST_TRY,
-        dag_id=ti.dag_id,
-        task_id=ti.task_id,
-        run_id=ti.run_id,
-        map_index=-1 if ti.map_index is None else ti.map_index,
-    )
+    latest: int | None = XCom.get_one(key=LATEST_TRY, **xcom_place(ti))
     return latest is not None and latest != ti.try_number
 
 

@@ -20,15 +20,6 @@ from tests.harness.local_airflow import airflow_environment, common_settings, cr
 
 JOBS = 10_000
 TRIES = 15
-REQUESTS = (
-    "jobs?view=in_flight",
-    "jobs?view=recent",
-    "jobs?view=recent&offset=9900",
-    "jobs?view=recent&result=failed",
-    "jobs?view=recent&q=msgbatch_nightly_report_00500",
-    "totals",
-    "dags",
-)
 
 
 def main() -> None:
@@ -68,7 +59,7 @@ def measure(database: str) -> None:
     from airflow.utils.session import create_session
     from sqlalchemy import text
 
-    from tests.plugins.seeding import many, seed
+    from tests.plugins.seeding import PAGE_REQUESTS, many, seed
 
     with create_session(scoped=False) as session:
         seed(session, many(JOBS))
@@ -76,7 +67,7 @@ def measure(database: str) -> None:
         session.commit()
     client = admin()
     print(f"{database}, {JOBS:,} jobs, load {os.getloadavg()[0]:.1f}")
-    for path in REQUESTS:
+    for path in PAGE_REQUESTS:
         took = []
         for _ in range(TRIES):
             start = time.perf_counter()

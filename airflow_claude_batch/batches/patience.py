@@ -39,20 +39,27 @@ def patiently(request: Callable[[], T], retries: int) -> T:
     return request()
 
 
+def asked_seconds(error: Exception) -> float | None:
+    """Seconds that the API asks to be left alone for (``retry-after``); None where it does not."""
+    headers = getattr(getattr(error, "response", None), "headers", {})
+    try:
+        return float(headers.get("retry-after", ""))
+    except ValueError:
+        return None
+
+
 def _pause(error: Exception, attempt: int) -> float | None:
     """Seconds until the next try; None where it would be of no use, or too long a wait."""
     import anthropic
 
-    response = getattr(error, "response", None)
-    headers = response.headers if response is not None else {}
+    headers = getattr(getattr(error, "response", None), "headers", {})
     passing = isinstance(error, anthropic.APIConnectionError) or (
         isinstance(error, anthropic.APIStatusError)
         and (error.status_code in (408, 409, 429) or error.status_code >= 500)
     )
     if not passing or headers.get("x-should-retry") == "false":
         return None
-    try:
-        seconds = max(float(headers["retry-after"]), SHORTEST_SECONDS)
-    except (KeyError, ValueError):
+    asked = asked_seconds(error)
+    if asked is None:
         return SHORTEST_SECONDS * 2.0**attempt * random.uniform(0.75, 1.0)
-    return seconds if seconds <= LONGEST_SECONDS else None
+    return max(asked, SHORTEST_SECONDS) if asked <= LONGEST_SECONDS else None

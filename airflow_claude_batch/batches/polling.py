@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from airflow_claude_batch.batches.api import Batch
+from airflow_claude_batch.batches.patience import asked_seconds
 
 SHORTEST_SECONDS, LONGEST_SECONDS = 15.0, 300.0
 """Bounds of the growing interval between two looks."""
@@ -272,12 +273,8 @@ class Wait:
 
 def retry_after(error: Exception) -> float | None:
     """Seconds that the API asks to be left alone for, capped; None where it does not."""
-    headers = getattr(getattr(error, "response", None), "headers", {})
-    try:
-        seconds = float(headers.get("retry-after", ""))
-    except ValueError:
-        return None
-    return min(max(seconds, 1.0), LONGEST_RETRY_AFTER)
+    seconds = asked_seconds(error)
+    return None if seconds is None else min(max(seconds, 1.0), LONGEST_RETRY_AFTER)
 
 
 def describe_error(error: Exception) -> str:

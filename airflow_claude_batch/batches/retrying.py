@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_claude_batch.batches.errors import AccessError, BillingError, RejectedError, SubmissionError
+from airflow_claude_batch.batches.patience import asked_seconds
 
 SPEND_LIMIT_CODES = ("enforced_spend_limit_reached", "contract_spend_limit_reached")
 SHORTEST_SECONDS, LONGEST_SECONDS, USUAL_SECONDS = 1.0, 300.0, 30.0
@@ -85,8 +86,6 @@ def _classify_status(error: Any, conn_id: str) -> Failure:
 
 
 def _wait_seconds(error: Any) -> float:
-    try:
-        seconds = float(error.response.headers.get("retry-after", USUAL_SECONDS))
-    except ValueError:
-        seconds = USUAL_SECONDS
+    asked = asked_seconds(error)
+    seconds = USUAL_SECONDS if asked is None else asked
     return min(max(seconds, SHORTEST_SECONDS), LONGEST_SECONDS)

@@ -144,16 +144,9 @@ def _write_progress(ti: Any, progress: dict[str, Any]) -> None:
     # Imported here, in a thread: the first time takes seconds.
     from airflow.sdk.execution_time.xcom import XCom
 
-    from airflow_claude_batch.waiting import PROGRESS
+    from airflow_claude_batch.waiting import PROGRESS, xcom_place
 
-    XCom.set(
-        key=PROGRESS,
-        value=progress,
-        dag_id=ti.dag_id,
-        task_id=ti.task_id,
-        run_id=ti.run_id,
-        map_index=-1 if ti.map_index is None else ti.map_index,
-    )
+    XCom.set(key=PROGRESS, value=progress, **xcom_place(ti))
 
 
 def _now() -> datetime.datetime:

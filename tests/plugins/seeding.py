@@ -24,6 +24,16 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 BUNDLE = "seeded"
+PAGE_REQUESTS = (
+    "jobs?view=in_flight",
+    "jobs?view=recent",
+    "jobs?view=recent&offset=9900",
+    "jobs?view=recent&result=failed",
+    "jobs?view=recent&q=msgbatch_nightly_report_00500",
+    "totals",
+    "dags",
+)
+"""What the page asks for, the costly searches included, once ten thousand jobs are there."""
 TASKS = {
     "submit": "ClaudeBatchSubmitOperator",
     "wait": "ClaudeBatchSensor",
