@@ -19,6 +19,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -257,9 +258,11 @@ def _peak() -> int:
 
 
 def measure(way: str, url: str, folder: Path, output: str, parts: int, repeat: int) -> dict[str, float]:
-    """Best time and highest memory of some runs."""
+    """Best time and highest memory of some runs, none of which finds files of an earlier one to replace."""
     results = []
+    local = Path(output.removeprefix("file://"))
     for _ in range(repeat):
+        shutil.rmtree(local) if local.is_dir() else local.unlink(missing_ok=True)
         command = [
             sys.executable,
             "-m",
@@ -293,7 +296,7 @@ def compare(arguments: argparse.Namespace) -> None:
         with serving(folder, arguments.lines) as url:
             base: dict[str, float] = {}
             for way in arguments.ways:
-                output = str(folder / "official.jsonl") if way == "official" else (folder / way).as_uri()
+                output = str(folder / way) if way == "official" else (folder / way).as_uri()
                 repeat = 1 if way == "official" and arguments.parts > 1 else arguments.repeat
                 figures = measure(way, url, folder, output, arguments.parts, repeat)
                 base = figures if way == "official" else base

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import datetime
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -30,6 +30,10 @@ GEO_FACTORS = {"us": Decimal("1.1")}
 _PRICES = ("input_mtok", "output_mtok", "cache_write_mtok", "cache_write_1h_mtok", "cache_read_mtok")
 
 
+Tokens = tuple[int, int, int, int, int]
+"""Numbers by kind: input, output, written to the cache for 5 minutes, for 1 hour, read from it."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rates:
     """Prices in picodollars: of one token by kind, and of one web search."""
@@ -41,16 +45,28 @@ class Rates:
     read: int
     web_search: int
 
+    def price(self, tokens: Tokens, searches: int = 0) -> int:
+        """Price of some tokens and web searches."""
+        given, output, write_5m, write_1h, read = tokens
+        return (
+            given * self.input
+            + output * self.output
+            + write_5m * self.write_5m
+            + write_1h * self.write_1h
+            + read * self.read
+            + searches * self.web_search
+        )
+
     def of(self, spending: Spending) -> int:
         """Price of some usage, all of it at these rates."""
-        return (
-            spending.input_tokens * self.input
-            + spending.output_tokens * self.output
-            + spending.write_5m_tokens * self.write_5m
-            + spending.write_1h_tokens * self.write_1h
-            + spending.read_tokens * self.read
-            + spending.web_searches * self.web_search
+        tokens = (
+            spending.input_tokens,
+            spending.output_tokens,
+            spending.write_5m_tokens,
+            spending.write_1h_tokens,
+            spending.read_tokens,
         )
+        return self.price(tokens, spending.web_searches)
 
     def uncached(self, spending: Spending) -> int:
         """Price of the same usage if nothing of it had been written to the prompt cache or read from it."""
@@ -165,6 +181,18 @@ class _Account:
         self.rates = rates
         self.standard = standard
 
+    def count(self, requests: int, tokens: Tokens, searches: int = 0) -> None:
+        """Add some answers."""
+        spending = self.spending
+        given, output, write_5m, write_1h, read = tokens
+        spending.requests += requests
+        spending.input_tokens += given
+        spending.output_tokens += output
+        spending.write_5m_tokens += write_5m
+        spending.write_1h_tokens += write_1h
+        spending.read_tokens += read
+        spending.web_searches += searches
+
 
 class Meter:
     """Adds up usage and prices each answer."""
@@ -173,48 +201,47 @@ class Meter:
         self._prices = prices
         self._tiers: dict[tuple[str | None, str | None], list[tuple[int, _Account]]] = {}
 
-    def add(self, model: str | None, usage: Usage | None) -> int | None:
-        """Count one answer. Returns its price in picodollars, None where it is not known."""
-        if usage is None:
-            usage = _NO_USAGE
-        try:
-            tiers = self._tiers[model, usage.inference_geo]
-        except KeyError:
-            tiers = self._open(model, usage.inference_geo)
-        given = usage.input_tokens or 0
-        output = usage.output_tokens or 0
-        if usage.cache_creation_input_tokens or usage.cache_read_input_tokens or usage.server_tool_use:
-            return self._add_all(tiers, usage, given, output)
-        account = tiers[0][1]
-        if len(tiers) > 1:
-            account = _tier(tiers, given)
-        spending = account.spending
-        spending.requests += 1
-        spending.input_tokens += given
-        spending.output_tokens += output
+    def add(self, models: Sequence[str | None], usages: Sequence[Usage]) -> list[int | None]:
+        """Count some answers. Returns the price of each in picodollars, None where it is not known."""
+        if not usages:
+            return []
+        given, output, write_5m, write_1h, read = tokens = _tokens(usages)
+        cached = any(write_5m) or any(write_1h) or any(read)
+        prompts = list(map(sum, zip(given, write_5m, write_1h, read, strict=True))) if cached else given
+        account = self._account_of_all(models, usages, prompts)
+        if account is None:
+            return list(map(self._add, models, usages, prompts, zip(*tokens, strict=True)))
+        account.count(len(usages), (sum(given), sum(output), sum(write_5m), sum(write_1h), sum(read)))
         rates = account.rates
-        return None if rates is None else given * rates.input + output * rates.output
+        if rates is None:
+            return [None] * len(usages)
+        if cached:
+            return list(map(rates.price, zip(*tokens, strict=True)))
+        input_rate, output_rate = rates.input, rates.output
+        return [ins * input_rate + outs * output_rate for ins, outs in zip(given, output, strict=True)]
 
-    def _add_all(
-        self, tiers: list[tuple[int, _Account]], usage: Usage, given: int, output: int
-    ) -> int | None:
-        written, read = usage.cache_creation_input_tokens or 0, usage.cache_read_input_tokens or 0
-        account = _tier(tiers, given + written + read)
-        write_1h = (usage.cache_creation and usage.cache_creation.ephemeral_1h_input_tokens) or 0
-        one = Spending(
-            requests=1,
-            input_tokens=given,
-            output_tokens=output,
-            # The breakdown is optional; without it a write has the default lifetime.
-            write_5m_tokens=max(written - write_1h, 0),
-            write_1h_tokens=write_1h,
-            read_tokens=read,
-            web_searches=(usage.server_tool_use and usage.server_tool_use.web_search_requests) or 0,
-        )
-        account.spending.add(one)
-        return None if account.rates is None else account.rates.of(one)
+    def _account_of_all(
+        self, models: Sequence[str | None], usages: Sequence[Usage], prompts: Sequence[int]
+    ) -> _Account | None:
+        """The one account of answers that are alike, as those of a batch mostly are; else None."""
+        tools = [usage.server_tool_use for usage in usages]
+        kinds = set(zip(models, [usage.inference_geo for usage in usages], strict=True))
+        if len(kinds) != 1 or any(tools):
+            return None
+        tiers = self._open(*kinds.pop())
+        account = _tier(tiers, max(prompts))
+        return account if account is _tier(tiers, min(prompts)) else None
+
+    def _add(self, model: str | None, usage: Usage, prompt: int, tokens: Tokens) -> int | None:
+        account = _tier(self._open(model, usage.inference_geo), prompt)
+        searches = (usage.server_tool_use and usage.server_tool_use.web_search_requests) or 0
+        account.count(1, tokens, searches)
+        return None if account.rates is None else account.rates.price(tokens, searches)
 
     def _open(self, model: str | None, geo: str | None) -> list[tuple[int, _Account]]:
+        known = self._tiers.get((model, geo))
+        if known is not None:
+            return known
         tariff = self._prices.tariff(model, geo or "") if model else None
         name, region = model or "", geo or ""
         tiers = [(tier.above, _Account(name, region, tier.batch, tier.standard)) for tier in tariff or ()]
@@ -236,7 +263,21 @@ class Meter:
         return [merged[key] for key in sorted(merged)]
 
 
-_NO_USAGE = Usage()
+def _tokens(usages: Sequence[Usage]) -> tuple[list[int], list[int], list[int], list[int], list[int]]:
+    """Tokens of some answers, a list a kind."""
+    given = [usage.input_tokens or 0 for usage in usages]
+    output = [usage.output_tokens or 0 for usage in usages]
+    write_5m = [usage.cache_creation_input_tokens or 0 for usage in usages]
+    write_1h = write_5m
+    if any(write_5m):
+        write_1h = [_write_1h(usage) for usage in usages]
+        # The breakdown is optional; without it a write has the default lifetime.
+        write_5m = [max(all_ - long, 0) for all_, long in zip(write_5m, write_1h, strict=True)]
+    return given, output, write_5m, write_1h, [usage.cache_read_input_tokens or 0 for usage in usages]
+
+
+def _write_1h(usage: Usage) -> int:
+    return (usage.cache_creation and usage.cache_creation.ephemeral_1h_input_tokens) or 0
 
 
 def _tier(tiers: list[tuple[int, _Account]], prompt: int) -> _Account:

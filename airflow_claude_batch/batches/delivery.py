@@ -22,7 +22,7 @@ from airflow_claude_batch.batches.api import Batch, BatchesApi
 from airflow_claude_batch.batches.cost import Meter, PriceBook, cost_summary, usage_summary
 from airflow_claude_batch.batches.download import Download, ForeignBatchError, look_up
 from airflow_claude_batch.batches.errors import ResultsError
-from airflow_claude_batch.batches.inputs import Inputs
+from airflow_claude_batch.batches.inputs import Ids, Inputs
 from airflow_claude_batch.batches.jobs import Job
 from airflow_claude_batch.batches.ledger import DeliveryNote, Ledger, Part, short_hash
 from airflow_claude_batch.batches.reading import Reading
@@ -173,7 +173,7 @@ class Delivery:
                 round=rounds_.last_round(job.ledger) + 1,
                 before=list(rounds_.read_moved(job.folder, number, part)),
             )
-            inputs = Inputs.read(job.folder, part.inputs, columns=not self.output.raw)
+            inputs = (Ids if self.output.raw else Inputs)(job.folder, part.inputs)
             try:
                 tally = self._sort(number, batch, inputs, part, moves, final=self._is_final(job, part))
             except ForeignBatchError as error:
@@ -209,7 +209,7 @@ class Delivery:
         self,
         number: int,
         batch: Batch,
-        inputs: Inputs | None,
+        inputs: Ids | Inputs | None,
         part: Part,
         moves: rounds_.Moves | None = None,
         *,

@@ -11,22 +11,16 @@ import datetime
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 
 import msgspec
 
 from airflow_claude_batch.batches.api import Batch, BatchesApi
 from airflow_claude_batch.batches.errors import ClaudeBatchError, IncompleteResultsError, ResultsGoneError
-from airflow_claude_batch.batches.inputs import TAKEN, Inputs
-from airflow_claude_batch.batches.resultlines import (
-    NOTHING,
-    ResultLine,
-    decode_line,
-    decode_without_content,
-    read_line,
-    split_lines,
-)
+from airflow_claude_batch.batches.inputs import Ids, Inputs, Strangers
+from airflow_claude_batch.batches.resultlines import Lines, read_lines, whole_lines
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +36,18 @@ WARNED = datetime.timedelta(days=2)
 """Results that are closer to their end than this are warned about."""
 
 
-Arrival = tuple[bytes, ResultLine, msgspec.Raw]
-"""A result line as it came, decoded, and the user's columns."""
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """Some result lines, and beside each the user's columns."""
+
+    lines: Lines
+    columns: list[msgspec.Raw]
+
+    def select(self, chosen: Sequence[bool]) -> Arrivals:
+        """Those that are chosen."""
+        if all(chosen):
+            return self
+        return Arrivals(self.lines.select(chosen), list(compress(self.columns, chosen)))
 
 
 class ForeignBatchError(ClaudeBatchError):
@@ -60,7 +64,7 @@ class Download:
 
     api: BatchesApi
     batch: Batch
-    inputs: Inputs | None = None
+    inputs: Ids | Inputs | None = None
     """What was sent; None where not known (batches that something else submitted)."""
     strict: bool = False
     """Whether a custom_id that was never sent proves that the batch is not ours."""
@@ -73,10 +77,9 @@ class Download:
     damaged: int = 0
     """Unreadable lines of the last download."""
     _left: int = 0
-    _strangers: Inputs = field(default_factory=Inputs)
-    """What has come where it is not known what was sent."""
+    _strangers: Strangers = field(default_factory=Strangers)
 
-    def lines(self) -> Iterator[list[Arrival]]:
+    def arrivals(self) -> Iterator[Arrivals]:
         """Each result line once, some at a time.
 
         :raises ResultsGoneError: when the results are archived or deleted
@@ -84,7 +87,7 @@ class Download:
         :raises ForeignBatchError: for a line that was never asked for, if ``strict``
         """
         warn_before_the_end(self.batch)
-        self._left = len(self.inputs.waiting) if self.inputs else self.batch.request_counts.total
+        self._left = len(self.inputs) if self.inputs is not None else self.batch.request_counts.total
         fruitless, pause = 0, PAUSE_SECONDS
         while True:
             left_before, problem = self._left, None
@@ -110,7 +113,7 @@ class Download:
         log.error("%s in %s more downloads; these requests are missing", what, fruitless)
 
     def missing(self) -> Iterator[tuple[str, msgspec.Raw]]:
-        """Requests without a line, and their columns; after :meth:`lines`."""
+        """Requests without a line, and their columns; after :meth:`arrivals`."""
         return iter(()) if self.inputs is None else self.inputs.unanswered()
 
     @property
@@ -118,38 +121,24 @@ class Download:
         """How many lines did not come where the custom_ids are not known."""
         return max(self._left, 0) if self.inputs is None else 0
 
-    def _once(self) -> Iterator[list[Arrival]]:
-        inputs = self.inputs or self._strangers
-        decode = decode_line if self.whole else decode_without_content
-        waiting, unknown = inputs.waiting, None if self.inputs else NOTHING
+    def _once(self) -> Iterator[Arrivals]:
+        inputs = self._strangers if self.inputs is None else self.inputs
         self.damaged = self.unknown_ids = 0
         with self.api.results(self.batch.id) as blocks:
-            for lines in split_lines(blocks, mend=self.whole):
+            for data in whole_lines(blocks, mend=self.whole):
                 if self.stop.is_set():
                     raise StoppedError("Another part failed.")
-                arrivals: list[Arrival] = []
-                for raw in lines:
-                    try:
-                        line = decode(raw)
-                    except msgspec.DecodeError:
-                        readable = read_line(raw)
-                        if readable is None:
-                            self.damaged += 1
-                            continue
-                        raw, line = readable
-                    custom_id = line.custom_id
-                    columns = waiting.get(custom_id, unknown)
-                    if columns is TAKEN:
-                        continue
-                    if columns is None:
-                        self._unknown(custom_id)
-                        continue
-                    waiting[custom_id] = TAKEN
-                    if isinstance(columns, int):
-                        columns = inputs.read_columns(columns)
-                    arrivals.append((raw, line, columns))
-                self._left -= len(arrivals)
-                yield arrivals
+                lines, damaged = read_lines(data, content=self.whole)
+                self.damaged += damaged
+                columns = inputs.take([row.custom_id for row in lines.rows])
+                expected = [own for own in columns if own is not None]
+                if len(expected) < len(columns):
+                    for row, own in zip(lines.rows, columns, strict=True):
+                        if own is None and not inputs.was_sent(row.custom_id):
+                            self._unknown(row.custom_id)
+                    lines = lines.select([own is not None for own in columns])
+                self._left -= len(expected)
+                yield Arrivals(lines, expected)
 
     def _unknown(self, custom_id: str) -> None:
         self.unknown_ids += 1

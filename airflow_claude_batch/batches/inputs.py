@@ -9,19 +9,17 @@ from __future__ import annotations
 import os
 import tempfile
 from array import array
-from collections.abc import Iterator
-from typing import IO
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import IO, cast
 
 import msgspec
 
-from airflow_claude_batch.batches.resultlines import NOTHING
-from airflow_claude_batch.batches.storage import Folder, iter_blocks
+from airflow_claude_batch.batches.resultlines import NOTHING, whole_lines
+from airflow_claude_batch.batches.storage import BLOCK, Folder, iter_blocks
 
 IN_MEMORY_BYTES = 12 << 20
 """An inputs file up to this size is held in memory."""
-
-TAKEN = msgspec.Raw(b"taken")
-"""In place of the columns of a request whose answer has come."""
 
 
 class _Line(msgspec.Struct, gc=False):
@@ -37,75 +35,143 @@ _decode_lines = msgspec.json.Decoder(_Line).decode_lines
 _decode_ids = msgspec.json.Decoder(_IdOnly).decode_lines
 
 
-class Inputs:
-    """The requests of one part. What was answered is crossed out, so an object serves one download."""
+class Ids:
+    """The requests of one part by their custom_ids alone. What was answered is taken out.
 
-    def __init__(self) -> None:
-        self.waiting: dict[str, msgspec.Raw | int] = {}
-        """By custom_id, in the order sent: the columns, their number in the file, or :data:`TAKEN`."""
-        self._file: IO[bytes] | None = None
-        self._ends = array("Q", [0])
+    So an object serves one delivery.
+    """
 
-    @classmethod
-    def read(cls, folder: Folder, name: str, *, columns: bool = True) -> Inputs:
-        """The stored inputs file of a part.
+    def __init__(self, folder: Folder, name: str) -> None:
+        self._folder = folder
+        self._name = name
+        self._waiting: set[str] = set()
+        for ids in self._read():
+            self._waiting.update(ids)
 
-        :param columns: whether the user's columns are wanted, too
-        """
-        inputs = cls()
-        add = inputs._add if columns else inputs._add_ids
-        size, rest = 0, b""
-        with folder.open_read(name) as file:
-            for block in iter_blocks(file):
-                lines = rest + block
-                end = lines.rfind(b"\n") + 1
-                add(lines[:end])
-                rest = lines[end:]
-                size += end
-                if columns and size > IN_MEMORY_BYTES:
-                    inputs._spill()
-        add(rest)
-        if inputs._file is not None:
-            inputs._spill()
-            inputs._file.flush()
-        return inputs
+    def __len__(self) -> int:
+        return len(self._waiting)
 
-    def read_columns(self, columns: msgspec.Raw | int) -> msgspec.Raw:
-        """The user's columns as JSON, empty where there are none."""
-        if not isinstance(columns, int):
-            return columns
-        assert self._file is not None
-        start, end = self._ends[columns], self._ends[columns + 1]
-        return msgspec.Raw(os.pread(self._file.fileno(), end - start, start))
+    def take(self, custom_ids: Sequence[str]) -> list[msgspec.Raw | None]:
+        """Take requests out: nothing as JSON for each, None for what was taken before or never sent."""
+        found = self._waiting.intersection(custom_ids)
+        self._waiting -= found
+        if len(found) == len(custom_ids):
+            return [NOTHING] * len(found)
+        taken: list[msgspec.Raw | None] = []
+        for custom_id in custom_ids:
+            taken.append(NOTHING if custom_id in found else None)
+            found.discard(custom_id)
+        return taken
+
+    def was_sent(self, custom_id: str) -> bool:
+        """Whether there is such a request, taken or not."""
+        return custom_id in self._sent
 
     def unanswered(self) -> Iterator[tuple[str, msgspec.Raw]]:
-        """Requests for which nothing came, with the user's columns."""
-        for custom_id, columns in self.waiting.items():
-            if columns is not TAKEN:
-                yield custom_id, self.read_columns(columns)
+        """Requests that nobody took, in the order sent."""
+        for ids in self._read() if self._waiting else ():
+            yield from ((custom_id, NOTHING) for custom_id in ids if custom_id in self._waiting)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    @cached_property
+    def _sent(self) -> set[str]:
+        return Ids(self._folder, self._name)._waiting
+
+    def _read(self) -> Iterator[list[str]]:
+        with self._folder.open_read(self._name) as file:
+            for lines in whole_lines(iter_blocks(file), BLOCK):
+                yield [line.custom_id for line in _decode_ids(lines)]
+
+
+class Inputs:
+    """The requests of one part and the user's columns. What was answered is taken out, as in :class:`Ids`."""
+
+    def __init__(self, folder: Folder, name: str) -> None:
+        self._waiting: dict[str, msgspec.Raw | int] = {}
+        """By custom_id, in the order sent: the columns, or their number in the file."""
+        self._file: IO[bytes] | None = None
+        self._ends = array("Q", [0])
+        self._folder = folder
+        self._name = name
+        size = 0
+        with folder.open_read(name) as file:
+            for lines in whole_lines(iter_blocks(file), BLOCK):
+                for line in _decode_lines(lines):
+                    self._waiting[line.custom_id] = line.input
+                size += len(lines)
+                if size > IN_MEMORY_BYTES:
+                    self._spill()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def take(self, custom_ids: Sequence[str]) -> list[msgspec.Raw | None]:
+        """Take requests out: their columns as JSON, empty where there are none.
+
+        None for what was taken before or never sent.
+        """
+        pop = self._waiting.pop
+        taken = [pop(custom_id, None) for custom_id in custom_ids]
+        if self._file is None:
+            return cast("list[msgspec.Raw | None]", taken)
+        return [None if columns is None else self._read_columns(columns) for columns in taken]
+
+    def was_sent(self, custom_id: str) -> bool:
+        """Whether there is such a request, taken or not."""
+        return custom_id in self._sent
+
+    def unanswered(self) -> Iterator[tuple[str, msgspec.Raw]]:
+        """Requests that nobody took, in the order sent, with the user's columns."""
+        for custom_id, columns in self._waiting.items():
+            yield custom_id, self._read_columns(columns)
 
     def close(self) -> None:
         """Give memory and disk back."""
         if self._file is not None:
             self._file.close()
 
-    def _add(self, lines: bytes) -> None:
-        waiting = self.waiting
-        for line in _decode_lines(lines):
-            waiting[line.custom_id] = line.input
+    @cached_property
+    def _sent(self) -> set[str]:
+        return Ids(self._folder, self._name)._waiting
 
-    def _add_ids(self, lines: bytes) -> None:
-        self.waiting.update(dict.fromkeys([line.custom_id for line in _decode_ids(lines)], NOTHING))
+    def _read_columns(self, columns: msgspec.Raw | int) -> msgspec.Raw:
+        if not isinstance(columns, int):
+            return columns
+        assert self._file is not None
+        start, end = self._ends[columns], self._ends[columns + 1]
+        return msgspec.Raw(os.pread(self._file.fileno(), end - start, start))
 
     def _spill(self) -> None:
         """Move the columns that are in memory to the file."""
         if self._file is None:
             self._file = tempfile.TemporaryFile(prefix="claude-batch-")  # noqa: SIM115  # closed in close()
-        for custom_id in reversed(self.waiting):
-            columns = self.waiting[custom_id]
+        for custom_id in reversed(self._waiting):
+            columns = self._waiting[custom_id]
             if isinstance(columns, int):
                 break
             own = bytes(columns)
             self._file.write(own)
-            self.waiting[custom_id] = len(self._ends) - 1
+            self._waiting[custom_id] = len(self._ends) - 1
             self._ends.append(self._ends[-1] + len(own))
+        self._file.flush()
+
+
+class Strangers:
+    """In place of inputs where it is not known what was sent: each custom_id is taken once."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def take(self, custom_ids: Sequence[str]) -> list[msgspec.Raw | None]:
+        """No columns for each that is new, None for the others."""
+        return [None if custom_id in self._taken else self._add(custom_id) for custom_id in custom_ids]
+
+    def was_sent(self, custom_id: str) -> bool:
+        """Whatever comes was sent."""
+        return custom_id in self._taken
+
+    def _add(self, custom_id: str) -> msgspec.Raw:
+        self._taken.add(custom_id)
+        return NOTHING

@@ -121,14 +121,15 @@ class _Table:
         self._size = 0
 
     def add(self, records: Sequence[msgspec.Struct]) -> None:
-        self._rows += records
-        self._size += sum(
-            len(memoryview(record.text)) for record in records if isinstance(record, SucceededRecord)
-        )
-        if len(self._rows) >= ROWS or self._size >= GROUP_BYTES:
-            self._flush()
+        # A row group ends at the same record however they come in: the same records make the same file.
+        for record in records:
+            self._rows.append(record)
+            if isinstance(record, SucceededRecord):
+                self._size += len(memoryview(record.text))
+            if len(self._rows) >= ROWS or self._size >= GROUP_BYTES:
+                self._flush()
 
-    def add_lines(self, lines: Sequence[bytes]) -> None:
+    def add_lines(self, lines: bytes) -> None:
         raise NotImplementedError("Parquet files hold records, not the API's lines")
 
     def close(self) -> None:

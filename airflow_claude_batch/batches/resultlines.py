@@ -7,13 +7,19 @@ own decoder turns an unknown type into the first one that it knows.)
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import compress, pairwise
 from typing import cast
 
 import msgspec
 
+from airflow_claude_batch.batches.errors import ResultsError
+
 NOTHING = msgspec.Raw(b"")
+PIECE = 1 << 15
+"""Bytes of a text that are looked at at a time."""
 
 
 class Block(msgspec.Struct, gc=False):
@@ -49,23 +55,6 @@ class ResultLine(msgspec.Struct, gc=False):
     result: Result
 
 
-class _LeanMessage(msgspec.Struct, gc=False):
-    stop_reason: str | None = None
-    model: str | None = None
-    usage: msgspec.Raw = NOTHING
-
-
-class _LeanResult(msgspec.Struct, gc=False):
-    type: str
-    message: _LeanMessage | None = None
-    error: msgspec.Raw = NOTHING
-
-
-class _LeanLine(msgspec.Struct, gc=False):
-    custom_id: str
-    result: _LeanResult
-
-
 class CacheCreation(msgspec.Struct, gc=False):
     """Tokens written to the prompt cache, by lifetime of the entry."""
 
@@ -89,6 +78,23 @@ class Usage(msgspec.Struct, gc=False):
     cache_creation: CacheCreation | None = None
     server_tool_use: ServerToolUse | None = None
     inference_geo: str | None = None
+
+
+class _LeanMessage(msgspec.Struct, gc=False):
+    stop_reason: str | None = None
+    model: str | None = None
+    usage: Usage | None = None
+
+
+class _LeanResult(msgspec.Struct, gc=False):
+    type: str
+    message: _LeanMessage | None = None
+    error: msgspec.Raw = NOTHING
+
+
+class _LeanLine(msgspec.Struct, gc=False):
+    custom_id: str
+    result: _LeanResult
 
 
 class _Error(msgspec.Struct):
@@ -116,57 +122,130 @@ class _ResultType(msgspec.Struct):
     type: str = "unknown"
 
 
-decode_line = msgspec.json.Decoder(ResultLine).decode
-decode_without_content: Callable[[bytes], ResultLine] = cast(
-    "Callable[[bytes], ResultLine]", msgspec.json.Decoder(_LeanLine).decode
+_decode_line = msgspec.json.Decoder(ResultLine).decode
+_decode_lines = msgspec.json.Decoder(ResultLine).decode_lines
+_decode_lines_without_content = cast(
+    "Callable[[bytes], list[ResultLine]]", msgspec.json.Decoder(_LeanLine).decode_lines
 )
-"""Like :data:`decode_line`, for those who never look at ``message.content``; there is none then."""
-decode_usage = msgspec.json.Decoder(Usage).decode
 decode_error = msgspec.json.Decoder(ErrorEnvelope).decode
+_decode_usage = msgspec.json.Decoder(Usage).decode
+_decode_usages = msgspec.json.Decoder(Usage).decode_lines
 _decode_whole = msgspec.json.Decoder(_WholeResult).decode
 _decode_type = msgspec.json.Decoder(_ResultType).decode
 _decode_message = msgspec.json.Decoder(_WholeMessage).decode
 
 
-def split_lines(blocks: Iterable[bytes], size: int = 1 << 17, *, mend: bool = False) -> Iterator[list[bytes]]:
-    """Lines of a download, by the list, without blank ones; a last line without an end is given as it is.
+class Lines:
+    """Some lines of a results file, decoded. Where each begins and ends is found out only when asked for.
 
-    :param size: bytes that are gathered before they are split
+    :param rows: what the lines say, in their order
+    :param data: the same lines as they came, each with its end; or what makes them
+    """
+
+    __slots__ = ("_data", "_starts", "rows")
+
+    def __init__(self, rows: list[ResultLine], data: bytes | Callable[[], bytes]) -> None:
+        self.rows = rows
+        self._data = data
+        self._starts: list[int] = []
+
+    @property
+    def data(self) -> bytes:
+        """The lines as they came, each with its end."""
+        if not isinstance(self._data, bytes):
+            self._data = self._data()
+        return self._data
+
+    @property
+    def texts(self) -> list[bytes]:
+        """Each line, with its end."""
+        return [self.data[start:end] for start, end in pairwise(self._places())]
+
+    def select(self, chosen: Sequence[bool]) -> Lines:
+        """Those that are chosen."""
+        return Lines(list(compress(self.rows, chosen)), lambda: self._cut(bytes(chosen)))
+
+    def _cut(self, chosen: bytes) -> bytes:
+        """Chosen lines; what lies side by side is copied as one piece."""
+        data, starts, pieces = self.data, self._places(), []
+        first = chosen.find(1)
+        while first >= 0:
+            behind = chosen.find(0, first)
+            behind = len(chosen) if behind < 0 else behind
+            pieces.append(data[starts[first] : starts[behind]])
+            first = chosen.find(1, behind)
+        return b"".join(pieces)
+
+    def _places(self) -> list[int]:
+        """Where each line starts, and where the last one ends."""
+        if not self._starts:
+            find, end, starts = self.data.find, 0, [0]
+            while end := find(b"\n", end) + 1:
+                starts.append(end)
+            if len(starts) != len(self.rows) + 1:
+                raise ResultsError(f"{len(self.rows)} results came in {len(starts) - 1} lines.")
+            self._starts = starts
+        return self._starts
+
+
+def read_lines(data: bytes, *, content: bool = True) -> tuple[Lines, int]:
+    """Lines, decoded; and how many of them cannot be read.
+
+    :param data: whole lines
+    :param content: whether ``message.content`` is wanted; if not, there is none
+    """
+    if data.endswith(b"\n"):
+        with contextlib.suppress(msgspec.DecodeError):
+            return Lines((_decode_lines if content else _decode_lines_without_content)(data), data), 0
+    texts = [text for text in data.split(b"\n") if text]
+    readable = [line for text in texts if (line := read_line(text)) is not None]
+    lines = Lines([row for _, row in readable], b"\n".join([*(text for text, _ in readable), b""]))
+    return lines, len(texts) - len(readable)
+
+
+def whole_lines(blocks: Iterable[bytes], size: int = 1 << 19, *, mend: bool = False) -> Iterator[bytes]:
+    """A download in blocks that end where a line ends; the last one is given as it is.
+
+    :param size: bytes that are gathered for a block
     :param mend: replace what is no valid UTF-8, for those who carry texts through unread
     """
     check: Callable[[bytes], bytes] = _valid if mend else bytes
-    rest: list[bytes] = []
-    held, split_at = 0, size
+    held: list[bytes | memoryview] = []
+    length = 0
     broken: Exception | None = None
     try:
         for block in blocks:
-            rest.append(block)
-            held += len(block)
-            if held < split_at:
+            length += len(block)
+            end = block.rfind(b"\n") + 1 if length >= size else 0
+            if not end:
+                held.append(block)
                 continue
-            lines = check(b"".join(rest)).split(b"\n")
-            rest = [lines.pop()]
-            held = len(rest[0])
-            # A line longer than that is joined a few times, not once for each block.
-            split_at = max(size, 2 * held)
-            if lines:
-                yield [line for line in lines if line]
+            view = memoryview(block)
+            yield check(b"".join([*held, view[:end]]))
+            held, length = [view[end:]], len(block) - end
     except Exception as error:  # noqa: BLE001  # raised below; what came before it counts
         broken = error
-    yield [line for line in check(b"".join(rest)).split(b"\n") if line]
+    if rest := b"".join(held):
+        yield check(rest)
     if broken is not None:
         raise broken
 
 
 def _valid(data: bytes) -> bytes:
-    """The same bytes as long as they are valid UTF-8, up to their last end of line."""
+    """The same bytes as valid UTF-8."""
     if data.isascii():
         return data
-    end = data.rfind(b"\n") + 1 or len(data)
+    view, start, length = memoryview(data), 0, len(data)
     try:
-        str(memoryview(data)[:end], "utf-8")
+        # In pieces, because memory for a text as long as a block is asked of the system each time.
+        while start < length:
+            end = min(start + PIECE, length)
+            while end < length and data[end] & 0b1100_0000 == 0b1000_0000:  # amidst a character
+                end += 1
+            str(view[start:end], "utf-8")
+            start = end
     except UnicodeDecodeError:
-        return data[:end].decode("utf-8", errors="replace").encode() + data[end:]
+        return data.decode("utf-8", errors="replace").encode()
     return data
 
 
@@ -177,7 +256,7 @@ def read_line(line: bytes) -> tuple[bytes, ResultLine] | None:
     cannot (half a surrogate pair) is replaced in the line that is returned.
     """
     try:
-        return line, decode_line(line)
+        return line, _decode_line(line)
     except msgspec.ValidationError:
         row = _read_unknown(line)
         return None if row is None else (line, row)
@@ -228,14 +307,27 @@ def read_error(error: msgspec.Raw) -> ErrorEnvelope:
 def read_usage(usage: msgspec.Raw) -> Usage | None:
     """The usage of an answer; None where there is none that can be read."""
     try:
-        return decode_usage(usage)
+        return _decode_usage(usage)
     except msgspec.DecodeError:
         return None
 
 
+def read_usages(messages: Sequence[Message]) -> list[Usage]:
+    """The usages of answers, all zero where there is none that can be read."""
+    if not messages:
+        return []
+    if type(messages[0]) is not Message:
+        return [message.usage or Usage() for message in cast("Sequence[_LeanMessage]", messages)]
+    usages = [message.usage for message in messages]
+    with contextlib.suppress(msgspec.DecodeError):
+        decoded = _decode_usages(b"\n".join(usages))
+        if len(decoded) == len(usages):
+            return decoded
+    return [read_usage(usage) or Usage() for usage in usages]
+
+
 def read_custom_ids(blocks: Iterable[bytes]) -> Iterator[str]:
     """The custom_ids of a results file."""
-    for lines in split_lines(blocks):
-        for line in lines:
-            if (readable := read_line(line)) is not None:
-                yield readable[1].custom_id
+    for data in whole_lines(blocks):
+        for row in read_lines(data, content=False)[0].rows:
+            yield row.custom_id

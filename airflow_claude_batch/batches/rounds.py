@@ -119,7 +119,7 @@ def scan(api: BatchesApi, job: Job, part: Part, *, canceled_too: bool = True) ->
     batch = look_up(api, part.batch_id)
     if not batch.ended:
         raise ResultsError(f"Batch {batch.id} has not ended ({batch.processing_status}); nothing to scan.")
-    inputs = Inputs.read(job.folder, part.inputs)
+    inputs = Inputs(job.folder, part.inputs)
     before = list(read_moved(job.folder, number, part))
     moves = Moves(round=last_round(job.ledger) + 1, canceled_too=canceled_too, before=before)
     nowhere = _Nowhere()
@@ -148,7 +148,7 @@ class _Nowhere:
     def add(self, records: Sequence[msgspec.Struct]) -> None:
         """Forget."""
 
-    def add_lines(self, lines: Sequence[bytes]) -> None:
+    def add_lines(self, lines: bytes) -> None:
         """Forget."""
 
     def close(self) -> None:

@@ -33,8 +33,8 @@ class RecordFile(Protocol):
     def add(self, records: Sequence[msgspec.Struct]) -> None:
         """Add records."""
 
-    def add_lines(self, lines: Sequence[bytes]) -> None:
-        """Add result lines as the API sent them."""
+    def add_lines(self, lines: bytes) -> None:
+        """Add result lines as the API sent them, each with its end."""
 
     def close(self) -> None:
         """Write what is held back. Not called when an exception ends the part."""
@@ -227,8 +227,8 @@ class _Lines:
     def add(self, records: Sequence[msgspec.Struct]) -> None:
         self._hold(self._encode_lines(records))
 
-    def add_lines(self, lines: Sequence[bytes]) -> None:
-        self._hold(b"\n".join([*lines, b""]))
+    def add_lines(self, lines: bytes) -> None:
+        self._hold(lines)
 
     def _hold(self, block: bytes) -> None:
         self._blocks.append(block)
@@ -322,12 +322,12 @@ class _InlineRecords:
         self.records: list[Any] = []
 
     def add(self, records: Sequence[msgspec.Struct]) -> None:
-        self.add_lines([msgspec.json.encode(record) for record in records])
+        self.add_lines(msgspec.json.Encoder().encode_lines(records))
 
-    def add_lines(self, lines: Sequence[bytes]) -> None:
-        self.size += sum(map(len, lines))
+    def add_lines(self, lines: bytes) -> None:
+        self.size += len(lines)
         self._owner.check_size(self.size)
-        self.records += map(msgspec.json.decode, lines)
+        self.records += msgspec.json.Decoder().decode_lines(lines)
 
     def close(self) -> None:
         """Nothing is held back."""

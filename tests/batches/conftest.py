@@ -14,6 +14,7 @@ from airflow_claude_batch.batches.spool import Limits
 from airflow_claude_batch.batches.storage import Folder
 from airflow_claude_batch.batches.submission import Later, Policy, Submission
 from airflow_claude_batch.emulator.testing import Emulator
+from tests.batches.s3 import S3
 
 DEFAULTS = {"model": "claude-haiku-4-5", "max_tokens": 100}
 IDENTITY = Identity(dag_id="reports", run_id="scheduled__2026-11-22T00:00:00+00:00", task_id="submit")
@@ -31,6 +32,21 @@ def api(emulator: Emulator) -> BatchesApi:
 
 def api_at(url: str, **options: Any) -> BatchesApi:
     return BatchesApi(anthropic.Anthropic(api_key="test-key", base_url=url, **options), "anthropic_default")
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3]:
+    server = S3()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server: S3) -> Iterator[S3]:
+    """An S3-compatible server; a failure that a test asks for ends with the test."""
+    healthy = s3_server.fails
+    yield s3_server
+    s3_server.fails = healthy
 
 
 @pytest.fixture

@@ -144,7 +144,7 @@ def test_a_look_that_fails_does_not_send_the_others_early(
 def test_after_a_warm_start_every_request_reads_the_prefix(
     root: Folder, api: BatchesApi, emulator: Emulator
 ) -> None:
-    from airflow_claude_batch.batches.resultlines import decode_line, split_lines
+    from airflow_claude_batch.batches.resultlines import read_lines
 
     emulator.settings(duration="manual")
     [first], _ = step(root, api)
@@ -154,8 +154,8 @@ def test_after_a_warm_start_every_request_reads_the_prefix(
     for batch_id in batch_ids:
         emulator.end(batch_id) if batch_id != first else None
         with api.results(batch_id) as answers:
-            for line in (line for lines in split_lines(answers) for line in lines):
-                usage = _usage(decode_line(line).result.message)
+            for row in read_lines(b"".join(answers))[0].rows:
+                usage = _usage(row.result.message)
                 written += usage["cache_creation_input_tokens"] > 0
                 read += usage["cache_read_input_tokens"] > 0
     assert (written, read) == (1, 4)

@@ -31,7 +31,7 @@ RETIRED = {"claude-3-5-haiku-20241022": (0.4, 2), "claude-3-5-sonnet-20241022": 
 
 
 def price(model: str, usage: Usage, factor: str = "1") -> float | None:
-    pico = Meter(PriceBook(NOW, Decimal(factor))).add(model, usage)
+    [pico] = Meter(PriceBook(NOW, Decimal(factor))).add([model], [usage])
     return None if pico is None else pico / PICO
 
 
@@ -79,11 +79,10 @@ def test_a_negotiated_discount_is_a_factor_on_all_prices() -> None:
 
 def test_an_unknown_model_is_unpriced_and_never_free() -> None:
     meter = Meter(PriceBook(NOW))
-    assert meter.add("claude-next", Usage(input_tokens=10)) is None
-    assert meter.add(None, None) is None
+    assert meter.add(["claude-next", None], [Usage(input_tokens=10), Usage()]) == [None, None]
     cost = cost_summary(meter.spending())
     assert (cost["total_usd"], cost["saved_usd"], cost["unpriced_requests"]) == (None, None, 2)
-    meter.add("claude-haiku-4-5", Usage(input_tokens=MILLION))
+    meter.add(["claude-haiku-4-5"], [Usage(input_tokens=MILLION)])
     cost = cost_summary(meter.spending())
     assert (cost["total_usd"], cost["unpriced_requests"]) == (0.5, 2)
     assert cost["by_model"] == {"": None, "claude-haiku-4-5": 0.5, "claude-next": None}
@@ -105,27 +104,50 @@ def test_the_sum_of_the_lines_is_the_total_whatever_their_order() -> None:
     for _ in range(3):
         draw.shuffle(usages)
         meter = Meter(PriceBook(NOW))
-        lines = sum(meter.add("claude-haiku-5-5", usage) or 0 for usage in usages)
+        lines = sum(pico or 0 for pico in meter.add(["claude-haiku-5-5"] * len(usages), usages))
         [spending] = meter.spending()
         assert spending.batch_pico == lines
         totals.add((lines, spending.standard_pico))
     assert len(totals) == 1
 
 
+@pytest.mark.parametrize("model", ["claude-haiku-4-5", "claude-haiku-5-5", "claude-next"])
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize("longest", [1000, 200_000])
+def test_answers_together_cost_what_each_costs(model: str, cached: bool, longest: int) -> None:
+    draw = random.Random(7)
+    usages = [
+        Usage(
+            input_tokens=draw.choice([None, draw.randrange(longest)]),
+            output_tokens=draw.randrange(5000),
+            cache_read_input_tokens=draw.choice([None, cached * 9000]),
+            cache_creation_input_tokens=cached * 700,
+            cache_creation=draw.choice([None, CacheCreation(300, 400)]) if cached else None,
+        )
+        for _ in range(200)
+    ]
+    together, alone = Meter(PriceBook(NOW)), Meter(PriceBook(NOW))
+    picos = [alone.add([model], [usage])[0] for usage in usages]
+    assert together.add([model] * len(usages), usages) == picos
+    assert together.spending() == alone.spending()
+    assert together.add([], []) == []
+
+
 def test_savings_and_cache_hits_are_told_apart() -> None:
     meter = Meter(PriceBook(NOW))
-    meter.add("claude-haiku-4-5", Usage(input_tokens=100, output_tokens=1000, cache_read_input_tokens=300))
-    cost, usage = cost_summary(meter.spending()), usage_summary(meter.spending())
+    usage = Usage(input_tokens=100, output_tokens=1000, cache_read_input_tokens=300)
+    meter.add(["claude-haiku-4-5"], [usage])
+    cost, tokens = cost_summary(meter.spending()), usage_summary(meter.spending())
     assert cost["total_usd"] == (100 * 0.5 + 1000 * 2.5 + 300 * 0.05) / 1e6
     assert cost["standard_usd"] == 2 * cost["total_usd"]
     assert cost["saved_usd"] == cost["total_usd"]
     assert cost["cache_hit_rate"] == 0.75
-    assert usage["cache_read_input_tokens"] == 300
+    assert tokens["cache_read_input_tokens"] == 300
 
 
 def test_prices_are_those_of_the_day_the_batch_was_sent() -> None:
     before = datetime.datetime(2026, 10, 1, tzinfo=datetime.UTC)
-    assert Meter(PriceBook(before)).add("claude-haiku-4-5", Usage(input_tokens=MILLION)) == PICO // 2
+    assert Meter(PriceBook(before)).add(["claude-haiku-4-5"], [Usage(input_tokens=MILLION)]) == [PICO // 2]
 
 
 def test_tallies_add_up_by_model() -> None:

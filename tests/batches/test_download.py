@@ -14,7 +14,7 @@ from airflow_claude_batch.batches.download import Download
 from airflow_claude_batch.batches.errors import IncompleteResultsError, ResultsGoneError
 from airflow_claude_batch.batches.inputs import Inputs
 from airflow_claude_batch.batches.reading import Reading
-from airflow_claude_batch.batches.resultlines import split_lines
+from airflow_claude_batch.batches.resultlines import whole_lines
 from airflow_claude_batch.batches.storage import Folder
 from airflow_claude_batch.batches.writers import open_directory
 from airflow_claude_batch.emulator.testing import RESULTS, RETRIEVE, Emulator
@@ -220,7 +220,7 @@ def test_results_near_their_end_are_warned_about(
     batch = api.retrieve(emulator.batches()[0]["id"])
     old = msgspec.structs.replace(batch, created_at=batch.created_at - datetime.timedelta(days=28))
     with caplog.at_level(logging.WARNING):
-        list(Download(api=api, batch=old).lines())
+        list(Download(api=api, batch=old).arrivals())
     assert "24 hours are left" in caplog.text
 
 
@@ -237,8 +237,10 @@ def test_lines_are_the_same_whatever_the_blocks(size: int) -> None:
     data = '{"a":"é"}\n\n{"b":1}\n{"long":"' + "x" * 300 + '"}\nlast'
     encoded = data.encode()
     blocks = [encoded[start : start + size] for start in range(0, len(encoded), size)]
-    lines = [line for lines in split_lines(blocks, size=32) for line in lines]
-    assert b"\n".join(lines).decode() == data.replace("\n\n", "\n")
+    *whole, last = whole_lines(blocks, size=32)
+    assert b"".join([*whole, last]) == encoded
+    assert all(block.endswith(b"\n") for block in whole)
+    assert whole
 
 
 def test_columns_too_large_for_memory_are_read_back_from_disk(root: Folder, api: BatchesApi) -> None:
@@ -248,8 +250,14 @@ def test_columns_too_large_for_memory_are_read_back_from_disk(root: Folder, api:
     ]
     url = submit_all(root, api, rows)
     folder = root.child(*url.removeprefix(root.url).strip("/").split("/"))
-    inputs = Inputs.read(folder, "inputs-00000.jsonl")
+    inputs = Inputs(folder, "inputs-00000.jsonl")
     assert inputs._file is not None
-    assert bytes(inputs.read_columns(inputs.waiting["r-0"])) == b""
-    assert bytes(inputs.read_columns(inputs.waiting["r-4999"])) == b'{"blob":"' + b"4999" * 2000 + b'"}'
+    first, last, again = inputs.take(["r-0", "r-4999", "r-0"])
+    assert first is not None
+    assert bytes(first) == b""
+    assert last is not None
+    assert bytes(last) == b'{"blob":"' + b"4999" * 2000 + b'"}'
+    assert again is None
+    assert len(list(inputs.unanswered())) == len(inputs) == 4998
+    assert [inputs.was_sent(name) for name in ("r-0", "r-1", "s-1")] == [True, True, False]
     inputs.close()

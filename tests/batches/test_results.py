@@ -24,6 +24,7 @@ from airflow_claude_batch.batches.writers import Inline, open_directory
 from airflow_claude_batch.emulator.testing import Emulator
 from tests.batches.conftest import records
 from tests.batches.delivering import contents, deliver, delivery_to, read_both, submit_all
+from tests.batches.s3 import S3
 
 
 def result_line(custom_id: str, result: dict[str, Any]) -> dict[str, Any]:
@@ -172,6 +173,7 @@ from pathlib import Path
 from airflow_claude_batch.batches.api import BatchesApi
 from airflow_claude_batch.batches.jobs import open_job
 from airflow_claude_batch.batches.storage import Folder
+from tests.batches.s3 import S3
 from tests.batches.delivering import delivery_to
 
 base, storage, url, out = sys.argv[1:]
@@ -259,3 +261,31 @@ def test_storage_that_fails_amidst_writing_leaves_no_partial_file_and_a_retry_go
 
     deliver(root, url, delivery_to(tmp_path / "out", api), emulator)
     assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
+
+
+def test_object_storage_that_fails_amidst_an_upload_shows_nothing_partial_and_a_retry_goes_on(
+    root: Folder, api: BatchesApi, emulator: Emulator, s3: S3, tmp_path: Path
+) -> None:
+    emulator.settings(answer_bytes_by_id={f"r-{number}": 12_000 for number in range(2000)})
+    url = submit_all(root, api, records(2000), per_part=1000)
+    deliver(root, url, delivery_to(tmp_path / "undisturbed", api), emulator)
+
+    out = s3.folder(tmp_path.name)
+    uploaded: list[str] = []
+
+    def fails(request: dict[str, Any]) -> bool:
+        """After the first block of a file of some, and from then on."""
+        if request["REQUEST_METHOD"] == "PUT" and "partNumber" in request["QUERY_STRING"]:
+            uploaded.append(request["PATH_INFO"])
+        return len(uploaded) > 1
+
+    s3.fails = fails
+    with open_job(root, url) as job, pytest.raises(OSError, match="Unavailable"):
+        Delivery(api=api, output=open_directory(out)).harvest(job)
+    s3.fails = lambda request: False
+    assert uploaded
+    assert out.child("succeeded").names() == out.child("errored").names() == out.names() == []
+
+    deliver(root, url, Delivery(api=api, output=open_directory(out)), emulator)
+    stored = {name: out.read(name) for name in contents(tmp_path / "undisturbed")}
+    assert stored == contents(tmp_path / "undisturbed")

@@ -4,38 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from airflow_claude_batch.batches.storage import Folder, iter_lines
 from tests.batches.crashing import in_child
-
-
-@pytest.fixture(scope="module")
-def s3_server() -> Iterator[str]:
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+from tests.batches.s3 import S3
 
 
 @pytest.fixture(params=["local", "s3"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
     if request.param == "local":
         return Folder.at(f"file://{tmp_path}/folder")
-    url = request.getfixturevalue("s3_server")
-    options: dict[str, Any] = {"endpoint_url": url, "key": "k", "secret": "s", "skip_instance_cache": True}
-    folder = Folder.at("s3://bucket", **options)
-    if not folder.fs.exists("bucket"):
-        folder.fs.mkdir("bucket")
-    return folder.child(tmp_path.name)
+    s3: S3 = request.getfixturevalue("s3")
+    return s3.folder(tmp_path.name)
 
 
 def test_what_is_written_is_read_and_listed(folder: Folder) -> None:
