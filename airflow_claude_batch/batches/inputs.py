@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import tempfile
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import IO, cast
+from typing import IO, Any
 
 import msgspec
 
@@ -89,7 +89,7 @@ class Inputs:
     """The requests of one part and the user's columns. What was answered is taken out, as in :class:`Ids`."""
 
     def __init__(self, folder: Folder, name: str) -> None:
-        self._waiting: dict[str, msgspec.Raw | int] = {}
+        self._waiting: dict[str, bytes | int] = {}
         """By custom_id, in the order sent: the columns, or their number in the file."""
         self._file: IO[bytes] | None = None
         self._ends = array("Q", [0])
@@ -99,7 +99,7 @@ class Inputs:
         with folder.open_read(name) as file:
             for lines in whole_lines(iter_blocks(file), BLOCK):
                 for line in _decode_lines(lines):
-                    self._waiting[line.custom_id] = line.input
+                    self._waiting[line.custom_id] = bytes(line.input)  # a copy, so that the file can go
                 size += len(lines)
                 if size > IN_MEMORY_BYTES:
                     self._spill()
@@ -114,9 +114,8 @@ class Inputs:
         """
         pop = self._waiting.pop
         taken = [pop(custom_id, None) for custom_id in custom_ids]
-        if self._file is None:
-            return cast("list[msgspec.Raw | None]", taken)
-        return [None if columns is None else self._read_columns(columns) for columns in taken]
+        own: Callable[[Any], msgspec.Raw] = msgspec.Raw if self._file is None else self._read_columns
+        return [None if columns is None else own(columns) for columns in taken]
 
     def was_sent(self, custom_id: str) -> bool:
         """Whether there is such a request, taken or not."""
@@ -136,9 +135,9 @@ class Inputs:
     def _sent(self) -> set[str]:
         return Ids(self._folder, self._name)._waiting
 
-    def _read_columns(self, columns: msgspec.Raw | int) -> msgspec.Raw:
+    def _read_columns(self, columns: bytes | int) -> msgspec.Raw:
         if not isinstance(columns, int):
-            return columns
+            return msgspec.Raw(columns)
         assert self._file is not None
         start, end = self._ends[columns], self._ends[columns + 1]
         return msgspec.Raw(os.pread(self._file.fileno(), end - start, start))
@@ -151,10 +150,9 @@ class Inputs:
             columns = self._waiting[custom_id]
             if isinstance(columns, int):
                 break
-            own = bytes(columns)
-            self._file.write(own)
+            self._file.write(columns)
             self._waiting[custom_id] = len(self._ends) - 1
-            self._ends.append(self._ends[-1] + len(own))
+            self._ends.append(self._ends[-1] + len(columns))
         self._file.flush()
 
 
