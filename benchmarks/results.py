@@ -8,7 +8,7 @@ the download.
 
     python -m benchmarks.results                     # time and memory on local disk
     python -m benchmarks.results --parts 10          # a million lines, ten parts
-    python -m benchmarks.results --s3                # and to a moto server on loopback (needs moto[server])
+    .venvs/cluster/bin/python -m benchmarks.results --s3   # and to a moto server on loopback
 """
 
 from __future__ import annotations
@@ -254,7 +254,9 @@ def _resident() -> int:
 
 
 def _peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Of this program. (What ``getrusage`` says includes the process that started it.)"""
+    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) * 1024
 
 
 def measure(way: str, url: str, folder: Path, output: str, parts: int, repeat: int) -> dict[str, float]:

@@ -24,6 +24,8 @@ UPLOAD_BLOCK = 8 << 20
 """Bytes that are held before they go to the store (S3 takes 10,000 such blocks; fsspec would hold 50 MB)."""
 
 _LOCAL = ("file", "local")
+_COMMIT_ON_CLOSE = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az")
+"""Protocols of stores where an object that is streamed appears, whole, when its file is closed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,12 +153,19 @@ class Folder:
 
     @contextlib.contextmanager
     def replace(self, name: str) -> Iterator[IO[bytes]]:
-        """Stream into a temporary file that becomes ``name`` only when the block ends well.
-
-        fsspec commits a partial object when an exception passes through ``open``; therefore the
-        temporary name, which is deleted in that case.
-        """
+        """Stream into ``name``, which is replaced only when the block ends well."""
         path = self.locate(name)
+        if self._is_of(_COMMIT_ON_CLOSE):
+            file = self.fs.open(path, "wb", block_size=UPLOAD_BLOCK)
+            try:
+                yield file
+                file.close()
+            except BaseException:
+                with contextlib.suppress(Exception):
+                    file.discard()
+                file.closed = True  # to close it would commit what is there
+                raise
+            return
         temporary = f"{path}.tmp-{secrets.token_hex(4)}"
         self._make_parent(path)
         try:
@@ -191,8 +200,11 @@ class Folder:
     @property
     def is_local(self) -> bool:
         """Whether it lies on a disk of this machine."""
-        protocol = self.fs.protocol
-        return any(name in _LOCAL for name in ((protocol,) if isinstance(protocol, str) else protocol))
+        return self._is_of(_LOCAL)
+
+    def _is_of(self, protocols: tuple[str, ...]) -> bool:
+        own = self.fs.protocol
+        return any(name in protocols for name in ((own,) if isinstance(own, str) else own))
 
     def _make_parent(self, path: str) -> None:
         # Object stores have no folders, and creating one there could try to create a bucket.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_claude_batch.batches.storage import Folder, iter_lines
+from airflow_claude_batch.batches.storage import UPLOAD_BLOCK, Folder, iter_lines
 from tests.batches.crashing import in_child
 from tests.batches.s3 import S3
 
@@ -41,20 +42,26 @@ def test_of_several_writers_exactly_one_creates_the_file(folder: Folder) -> None
     assert folder.read("lease") == str(created.index(True)).encode()
 
 
-def test_a_replacement_that_fails_leaves_the_old_file_and_nothing_else(folder: Folder) -> None:
+@pytest.mark.parametrize("size", [100, UPLOAD_BLOCK + 100])
+def test_a_replacement_that_fails_leaves_the_old_file_and_nothing_else(folder: Folder, size: int) -> None:
     folder.write("part.jsonl", b"old")
 
     def write(text: bytes, error: Exception | None) -> None:
         with folder.replace("part.jsonl") as file:
             file.write(text)
+            assert folder.read("part.jsonl") == b"old"
             if error:
                 raise error
 
     with pytest.raises(ValueError, match="half way"):
-        write(b"new but not whole", ValueError("half way"))
+        write(b"?" * size, ValueError("half way"))
+    gc.collect()  # fsspec closes, and thereby commits, a file that nobody holds any more
     assert (folder.read("part.jsonl"), folder.names()) == (b"old", ["part.jsonl"])
-    write(b"new", None)
-    assert (folder.read("part.jsonl"), folder.names()) == (b"new", ["part.jsonl"])
+    if not folder.is_local:
+        begun = [upload["Key"] for upload in folder.fs.list_multipart_uploads("bucket")]
+        assert not [key for key in begun if key.startswith(f"{folder.url.rpartition('/')[2]}/")]
+    write(b"!" * size, None)
+    assert (folder.read("part.jsonl"), folder.names()) == (b"!" * size, ["part.jsonl"])
 
 
 @pytest.mark.parametrize("name", ["lines.jsonl", "lines.jsonl.gz"])
