@@ -213,7 +213,7 @@ def run_one(way: str, url: str, folder: Path, output: str, parts: int) -> None:
     """One way, measured in this process; prints seconds and added bytes."""
     host = json.dumps({"conn_type": "anthropic", "password": "any", "host": url})
     os.environ["AIRFLOW_CONN_ANTHROPIC_BENCH"] = host
-    warm_up(way)
+    warm_up(way, output)
     before = _resident()
     start, cpu = time.perf_counter(), time.process_time()
     if way == "official":
@@ -225,7 +225,7 @@ def run_one(way: str, url: str, folder: Path, output: str, parts: int) -> None:
     print(json.dumps({"seconds": seconds, "cpu": cpu, "added": _peak() - before}))
 
 
-def warm_up(way: str) -> None:
+def warm_up(way: str, output: str) -> None:
     """Imports are paid before the clock starts, for both."""
     import importlib
 
@@ -240,7 +240,9 @@ def warm_up(way: str) -> None:
     for module in ("batches.delivery", "batches.writers", "hooks.claude_batch", "settings"):
         importlib.import_module(f"airflow_claude_batch.{module}")
     assert importlib.import_module("genai_prices.data").providers
-    assert airflow.sdk.ObjectStoragePath("file:///").fs
+    if "://" in output:
+        path = airflow.sdk.ObjectStoragePath(output)
+        assert not path.fs.exists(f"{path.path}/nothing")
     if way == "parquet":
         import pyarrow.parquet
 
