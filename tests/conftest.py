@@ -25,7 +25,8 @@ pytest_plugins = ["airflow_claude_batch.emulator.pytest_plugin"]
 
 REPOSITORY = Path(__file__).parents[1]
 SHARE_AN_AIRFLOW = {
-    f"tests/system/test_{name}.py" for name in ("kill", "nightly_report", "submission", "ui", "waiting")
+    f"tests/system/test_{name}.py"
+    for name in ("kill", "lineage", "nightly_report", "submission", "ui", "waiting")
 }
 HOME = Path(tempfile.mkdtemp(prefix="claude-batch-tests-"))
 

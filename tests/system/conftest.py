@@ -5,6 +5,7 @@ Tests share them, so each uses runs of its own and lets them finish.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,8 +44,14 @@ def emulator(emulator_process: Emulator) -> Emulator:
 
 
 @pytest.fixture(scope="session")
+def lineage_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where `local_airflow` writes OpenLineage events of DAGs that ask for them, if it can."""
+    return tmp_path_factory.mktemp("lineage") / "events.jsonl"
+
+
+@pytest.fixture(scope="session")
 def local_airflow(
-    emulator_process: Emulator, tmp_path_factory: pytest.TempPathFactory
+    emulator_process: Emulator, lineage_file: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LocalAirflow]:
     """Running Airflow with the DAGs of `dags/`; `write_dag` adds a test's own."""
     connection = {"conn_type": "anthropic", "password": "any-key", "host": emulator_process.url}
@@ -52,5 +59,11 @@ def local_airflow(
         tmp_path_factory.mktemp("airflow"),
         dag_folders=[DAGS],
         connections={"anthropic_default": connection},
+        env={
+            "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(
+                {"type": "file", "log_file_path": str(lineage_file), "append": True}
+            ),
+            "AIRFLOW__OPENLINEAGE__SELECTIVE_ENABLE": "True",
+        },
     ) as airflow:
         yield airflow
