@@ -125,6 +125,9 @@ class _Table:
         for record in records:
             self._rows.append(record)
             if isinstance(record, SucceededRecord):
+                # Copies: a record that waits for its row group must not hold the block that it came in.
+                record.text = record.text.copy()
+                record.usage = record.usage and record.usage.copy()
                 self._size += len(memoryview(record.text))
             if len(self._rows) >= ROWS or self._size >= GROUP_BYTES:
                 self._flush()

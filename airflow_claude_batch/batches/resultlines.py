@@ -177,11 +177,13 @@ class Lines:
         return b"".join(pieces)
 
     def _places(self) -> list[int]:
-        """Where each line starts, and where the last one ends."""
+        """Where each line starts, and where the last one ends; a blank line belongs to the one before it."""
         if not self._starts:
-            find, end, starts = self.data.find, 0, [0]
-            while end := find(b"\n", end) + 1:
+            data, end, starts = self.data, 0, [0]
+            while end := data.find(b"\n", end) + 1:
                 starts.append(end)
+            if len(starts) != len(self.rows) + 1:
+                starts = [a for a, b in pairwise(starts) if not data[a:b].isspace()] + starts[-1:]
             if len(starts) != len(self.rows) + 1:
                 raise ResultsError(f"{len(self.rows)} results came in {len(starts) - 1} lines.")
             self._starts = starts

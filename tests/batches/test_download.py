@@ -5,16 +5,17 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow.parquet as pq
 import pytest
 
 from airflow_claude_batch.batches import download
 from airflow_claude_batch.batches.api import BatchesApi
 from airflow_claude_batch.batches.download import Download
-from airflow_claude_batch.batches.errors import IncompleteResultsError, ResultsGoneError
+from airflow_claude_batch.batches.errors import IncompleteResultsError, ResultsError, ResultsGoneError
 from airflow_claude_batch.batches.inputs import Inputs
 from airflow_claude_batch.batches.reading import Reading
-from airflow_claude_batch.batches.resultlines import whole_lines
+from airflow_claude_batch.batches.resultlines import read_lines, whole_lines
 from airflow_claude_batch.batches.storage import Folder
 from airflow_claude_batch.batches.writers import open_directory
 from airflow_claude_batch.emulator.testing import RESULTS, RETRIEVE, Emulator
@@ -188,6 +189,36 @@ def test_a_damaged_line_is_fetched_again(
     url = submit_all(root, api, records(3))
     emulator.fault("raw_lines", times=None, lines=[{"text": '{"custom_id": "r-1", "res'}], position="start")
     assert deliver(root, url, delivery_to(tmp_path / "out", api), emulator)["counts"]["succeeded"] == 3
+
+
+def line(custom_id: str, type_: str = "succeeded") -> bytes:
+    message = {"content": [{"type": "text", "text": "a"}], "model": "claude-haiku-4-5", "usage": {}}
+    return (
+        msgspec.json.encode({"custom_id": custom_id, "result": {"type": type_, "message": message}}) + b"\n"
+    )
+
+
+def test_lines_are_told_apart_only_where_needed_and_rightly_then() -> None:
+    data = b"\n" + line("a") + line("b", "errored") + b"\n \n" + line("c") + line("d", "expired") + line("e")
+    lines, damaged = read_lines(data, content=False)
+    assert (len(lines.rows), damaged) == (5, 0)
+    assert [msgspec.json.decode(text)["custom_id"] for text in lines.texts] == ["a", "b", "c", "d", "e"]
+    failed = lines.select([False, True, False, True, False])
+    assert [text.split() for text in failed.texts] == [
+        line("b", "errored").split(),
+        line("d", "expired").split(),
+    ]
+    assert (
+        lines.select([True, False, True, False, True]).data.split()
+        == (line("a") + line("c") + line("e")).split()
+    )
+    assert lines.select([False] * 5).data == b""
+
+
+def test_two_results_in_one_line_are_no_reason_to_guess() -> None:
+    lines, _ = read_lines(line("a").strip() + line("b"))
+    with pytest.raises(ResultsError, match="2 results came in 1 lines"):
+        assert lines.texts
 
 
 def test_archived_results_are_said_to_be_gone(

@@ -1,28 +1,36 @@
 from __future__ import annotations
 
+import datetime
 import gzip
 import json
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from airflow_claude_batch.batches import columns
 from airflow_claude_batch.batches.api import BatchesApi
+from airflow_claude_batch.batches.cost import Meter, PriceBook
+from airflow_claude_batch.batches.download import Arrivals
 from airflow_claude_batch.batches.errors import ConfigurationError
 from airflow_claude_batch.batches.output_schema import OutputSchema
 from airflow_claude_batch.batches.parquet import column_type
 from airflow_claude_batch.batches.reading import Reading
+from airflow_claude_batch.batches.resultlines import NOTHING, read_lines
+from airflow_claude_batch.batches.sorting import Sorter
 from airflow_claude_batch.batches.storage import Folder
 from airflow_claude_batch.batches.writers import open_directory
 from airflow_claude_batch.emulator.testing import Emulator
 from tests.batches.conftest import records
 from tests.batches.delivering import contents, deliver, delivery_to, read_set, submit_all
 
+NOW = datetime.datetime(2026, 11, 22, tzinfo=datetime.UTC)
 FAILED = {"custom_ids": ["r-1"], "error_type": "api_error"}
 
 
@@ -129,10 +137,36 @@ def test_columns_are_what_pyarrow_makes_of_the_same_values() -> None:
         columns.integers([2**63], pa.int64())
 
 
+@pytest.mark.parametrize("format", ["jsonl", "parquet", "raw"])
+def test_an_answer_that_waits_to_be_written_holds_nothing_of_its_block(tmp_path: Path, format: Any) -> None:
+    """One answer a block of half a megabyte, as where nearly all requests fail."""
+    message = {"content": [{"type": "text", "text": "a"}], "model": "claude-haiku-4-5", "usage": {}}
+    results = [{"type": "succeeded", "message": message}, {"type": "errored", "filler": "x" * 500_000}]
+
+    def arrivals(number: int) -> Arrivals:
+        lines = [{"custom_id": f"r-{number}-{n}", "result": result} for n, result in enumerate(results)]
+        block = b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
+        return Arrivals(read_lines(block, content=format != "raw")[0], [NOTHING, NOTHING])
+
+    with open_directory(Folder.at(tmp_path.as_uri()), format=format).part(0) as part:
+        sorter = Sorter(
+            reading=Reading(), writer=part, meter=Meter(PriceBook(NOW)), move=lambda failure: True
+        )
+        tracemalloc.start()
+        for number in range(100):
+            sorter._sort(arrivals(number))
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert sorter.tally.counts == {"succeeded": 100}
+    assert held < 10_000_000
+
+
 def test_writing_parquet_loads_no_pandas(tmp_path: Path) -> None:
     script = f"""
 import sys, msgspec
 from airflow_claude_batch.batches.records import SucceededRecord
+from airflow_claude_batch.batches.resultlines import NOTHING, read_lines
+from airflow_claude_batch.batches.sorting import Sorter
 from airflow_claude_batch.batches.storage import Folder
 from airflow_claude_batch.batches.writers import open_directory
 record = SucceededRecord("r-1", msgspec.Raw(b'"a"'), "end_turn", None, None, None)
