@@ -16,7 +16,7 @@ import pytest
 
 from airflow_claude_batch.batches.lease import STALE_SECONDS
 from airflow_claude_batch.emulator.testing import CANCEL, CREATE, RESULTS
-from tests.cluster.cluster import STORAGE, WORKERS
+from tests.cluster.cluster import STORAGE, TRIGGERERS, WORKERS
 from tests.harness.processes import wait_until
 
 if TYPE_CHECKING:
@@ -217,3 +217,39 @@ def test_marking_a_deferred_task_failed_cancels_its_batches(
     emulator.wait_for("POST", CANCEL, count=BATCHES, timeout=60)
     assert {batch["processing_status"] for batch in emulator.batches()} == {"canceling"}
     assert bucket.keys(f"output/three_tasks/{run.run_id}") == []
+
+
+def test_the_api_server_and_the_scheduler_may_be_lost_at_any_step(
+    cluster: Cluster, emulator: Emulator, bucket: Bucket
+) -> None:
+    emulator.fault("delay", method="POST", path=CREATE, seconds=5, when="after", skip=1)
+    emulator.fault("delay", method="GET", path=RESULTS, seconds=5)
+    run = start(cluster, emulator, bucket, "three_tasks")
+    wait_until(lambda: len(emulator.batches()) == 2, 60, "the submission to be half done")
+    lose_the_control_plane(cluster)
+    run.is_deferred("wait")
+    lose_the_control_plane(cluster)
+    run.end_batches()
+    emulator.wait_for("GET", RESULTS, timeout=120, waiting=True)
+    lose_the_control_plane(cluster)
+    run.succeeds()
+    assert emulator.journal(method="POST", path=CANCEL) == []
+
+
+def lose_the_control_plane(cluster: Cluster) -> None:
+    """Kill the API server and the scheduler; new ones take their places."""
+    lost_at = datetime.datetime.now(datetime.UTC)
+    for name in ("api-server", "scheduler"):
+        cluster.kill_machine(name)
+    cluster.heal(since=lost_at)
+
+
+def test_both_triggerers_may_be_lost_at_once(cluster: Cluster, emulator: Emulator, bucket: Bucket) -> None:
+    run = start(cluster, emulator, bucket, "three_tasks")
+    run.is_deferred("wait")
+    for name in TRIGGERERS:
+        cluster.kill_machine(name)
+    run.end_batches()
+    cluster.heal()
+    run.succeeds()
+    assert emulator.journal(method="POST", path=CANCEL) == []
