@@ -13,7 +13,7 @@ from airflow_claude_batch.batches import download
 from airflow_claude_batch.batches.api import BatchesApi
 from airflow_claude_batch.batches.download import Download
 from airflow_claude_batch.batches.errors import IncompleteResultsError, ResultsError, ResultsGoneError
-from airflow_claude_batch.batches.inputs import Inputs
+from airflow_claude_batch.batches.inputs import Ids, Inputs
 from airflow_claude_batch.batches.reading import Reading
 from airflow_claude_batch.batches.resultlines import read_lines, whole_lines
 from airflow_claude_batch.batches.storage import Folder
@@ -67,13 +67,23 @@ def test_a_download_cut_at_half_three_times_gives_the_same_bytes(
     assert contents(tmp_path / "again") == contents(expected)
 
 
+@pytest.mark.parametrize("format", ["jsonl", "parquet", "raw"])
 def test_lines_that_come_twice_are_delivered_once(
-    root: Folder, api: BatchesApi, emulator: Emulator, undisturbed: tuple[str, Path], tmp_path: Path
+    root: Folder, api: BatchesApi, emulator: Emulator, tmp_path: Path, format: Any
 ) -> None:
-    url, expected = undisturbed
+    failures = {"custom_ids": ["r-3", "r-300", "r-999"], "error_type": "api_error"}
+    emulator.settings(outcomes={"failures": [failures]})
+    url = submit_all(root, api, records(1000))
+
+    def delivered(name: str) -> dict[str, bytes]:
+        output = open_directory(Folder.at((tmp_path / name).as_uri()), format=format)
+        deliver(root, url, delivery_to(tmp_path / name, api, output=output), emulator)
+        return contents(tmp_path / name)
+
+    undisturbed = delivered("undisturbed")
     emulator.fault("duplicate_lines", times=None, count=200)
-    deliver(root, url, delivery_to(tmp_path / "again", api), emulator)
-    assert contents(tmp_path / "again") == contents(expected)
+    emulator.fault("cut_results", times=2, fraction=0.6)
+    assert delivered("again") == undisturbed
 
 
 def test_a_download_that_never_gets_further_fails_and_says_so(
@@ -291,4 +301,9 @@ def test_columns_too_large_for_memory_are_read_back_from_disk(root: Folder, api:
     assert again is None
     assert len(list(inputs.unanswered())) == len(inputs) == 4998
     assert [inputs.was_sent(name) for name in ("r-0", "r-1", "s-1")] == [True, True, False]
+
+    ids = Ids(folder, "inputs-00000.jsonl")
+    assert [own is None for own in ids.take(["r-2", "r-0", "s-1", "r-0"])] == [False, False, True, True]
+    assert [custom_id for custom_id, _ in ids.unanswered()][:3] == ["r-1", "r-3", "r-4"]
+    assert [ids.was_sent(name) for name in ("r-0", "r-1", "s-1")] == [True, True, False]
     inputs.close()
