@@ -35,18 +35,37 @@ _decode_lines = msgspec.json.Decoder(_Line).decode_lines
 _decode_ids = msgspec.json.Decoder(_IdOnly).decode_lines
 
 
-class Ids:
+class _Stored:
+    """The stored inputs file of a part."""
+
+    def __init__(self, folder: Folder, name: str) -> None:
+        self._folder = folder
+        self._name = name
+
+    def was_sent(self, custom_id: str) -> bool:
+        """Whether there is such a request, taken or not."""
+        return custom_id in self._sent
+
+    @cached_property
+    def _sent(self) -> set[str]:
+        return Ids(self._folder, self._name)._waiting
+
+    def _blocks(self) -> Iterator[bytes]:
+        with self._folder.open_read(self._name) as file:
+            yield from whole_lines(iter_blocks(file), BLOCK)
+
+
+class Ids(_Stored):
     """The requests of one part by their custom_ids alone. What was answered is taken out.
 
     So an object serves one delivery.
     """
 
     def __init__(self, folder: Folder, name: str) -> None:
-        self._folder = folder
-        self._name = name
+        super().__init__(folder, name)
         self._waiting: set[str] = set()
-        for ids in self._read():
-            self._waiting.update(ids)
+        for lines in self._blocks():
+            self._waiting.update([line.custom_id for line in _decode_ids(lines)])
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -63,46 +82,32 @@ class Ids:
             found.discard(custom_id)
         return taken
 
-    def was_sent(self, custom_id: str) -> bool:
-        """Whether there is such a request, taken or not."""
-        return custom_id in self._sent
-
     def unanswered(self) -> Iterator[tuple[str, msgspec.Raw]]:
         """Requests that nobody took, in the order sent."""
-        for ids in self._read() if self._waiting else ():
+        for lines in self._blocks() if self._waiting else ():
+            ids = (line.custom_id for line in _decode_ids(lines))
             yield from ((custom_id, NOTHING) for custom_id in ids if custom_id in self._waiting)
 
     def close(self) -> None:
         """Nothing is open."""
 
-    @cached_property
-    def _sent(self) -> set[str]:
-        return Ids(self._folder, self._name)._waiting
 
-    def _read(self) -> Iterator[list[str]]:
-        with self._folder.open_read(self._name) as file:
-            for lines in whole_lines(iter_blocks(file), BLOCK):
-                yield [line.custom_id for line in _decode_ids(lines)]
-
-
-class Inputs:
+class Inputs(_Stored):
     """The requests of one part and the user's columns. What was answered is taken out, as in :class:`Ids`."""
 
     def __init__(self, folder: Folder, name: str) -> None:
+        super().__init__(folder, name)
         self._waiting: dict[str, bytes | int] = {}
         """By custom_id, in the order sent: the columns, or their number in the file."""
         self._file: IO[bytes] | None = None
         self._ends = array("Q", [0])
-        self._folder = folder
-        self._name = name
         size = 0
-        with folder.open_read(name) as file:
-            for lines in whole_lines(iter_blocks(file), BLOCK):
-                for line in _decode_lines(lines):
-                    self._waiting[line.custom_id] = bytes(line.input)  # a copy, so that the file can go
-                size += len(lines)
-                if size > IN_MEMORY_BYTES:
-                    self._spill()
+        for lines in self._blocks():
+            for line in _decode_lines(lines):
+                self._waiting[line.custom_id] = bytes(line.input)  # a copy, so that the file can go
+            size += len(lines)
+            if size > IN_MEMORY_BYTES:
+                self._spill()
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -117,10 +122,6 @@ class Inputs:
         own: Callable[[Any], msgspec.Raw] = msgspec.Raw if self._file is None else self._read_columns
         return [None if columns is None else own(columns) for columns in taken]
 
-    def was_sent(self, custom_id: str) -> bool:
-        """Whether there is such a request, taken or not."""
-        return custom_id in self._sent
-
     def unanswered(self) -> Iterator[tuple[str, msgspec.Raw]]:
         """Requests that nobody took, in the order sent, with the user's columns."""
         for custom_id, columns in self._waiting.items():
@@ -130,10 +131,6 @@ class Inputs:
         """Give memory and disk back."""
         if self._file is not None:
             self._file.close()
-
-    @cached_property
-    def _sent(self) -> set[str]:
-        return Ids(self._folder, self._name)._waiting
 
     def _read_columns(self, columns: bytes | int) -> msgspec.Raw:
         if not isinstance(columns, int):
