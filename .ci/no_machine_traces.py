@@ -1,4 +1,7 @@
-"""Fails when a file of the checkout names this machine's folders, a package registry's host, or a key."""
+"""Fails when a file of the checkout names this machine's folders, a package registry's host, or a key.
+
+Of the keys only Anthropic's: `detect-secrets` knows the others, and finds these only in quotes.
+"""
 
 from __future__ import annotations
 

@@ -19,7 +19,10 @@ def get_provider_info() -> dict[str, Any]:
         "description": (
             "Claude's `Message Batches API <https://platform.claude.com/docs/en/build-with-claude/batch-processing>`__"
             " from a DAG: submits each request once, waits without a worker slot,"
-            " and delivers succeeded and errored records to object storage.\n"
+            " and delivers succeeded and errored records to object storage."
+            # Airflow shows an address only where the package's metadata has one; there is none yet.
+            " Documentation: the folder docs of the source distribution."
+            " Changelog: share/doc/airflow-claude-batch/CHANGELOG.md of the Python environment.\n"
         ),
         "integrations": [
             {
@@ -41,7 +44,9 @@ def get_provider_info() -> dict[str, Any]:
         "sensors": [_modules("airflow_claude_batch.sensors.claude_batch")],
         "triggers": [
             _modules(
-                "airflow_claude_batch.triggers.claude_batch", "airflow_claude_batch.triggers.batch_ended"
+                "airflow_claude_batch.triggers.claude_batch",
+                "airflow_claude_batch.triggers.batch_ended",
+                "airflow_claude_batch.triggers.budget_alert",
             )
         ],
         "task-decorators": [
@@ -54,6 +59,7 @@ def get_provider_info() -> dict[str, Any]:
             "airflow_claude_batch.links.claude_batch.ClaudeConsoleLink",
             "airflow_claude_batch.links.claude_batch.OutputFolderLink",
         ],
+        "cli": ["airflow_claude_batch.cli.airflow_commands.get_commands"],
         "config": {"claude_batch": _CONFIG_SECTION},
     }
 
@@ -88,11 +94,56 @@ _CONFIG_SECTION: dict[str, Any] = {
             "default": "1000000",
         },
         "price_factor": {
-            "description": "A negotiated discount, as a factor on list prices.\n",
+            "description": (
+                "A negotiated discount, as a factor on list prices. ``price_factor`` in the extra of a\n"
+                "connection goes before it.\n"
+            ),
             "version_added": "0.1.0",
             "type": "float",
             "example": "0.85",
             "default": "1",
+        },
+        "tags": {
+            "description": (
+                "Tags that the costs of all jobs are booked under, as a JSON object. What a task's own\n"
+                "``tags`` say goes before it.\n"
+            ),
+            "version_added": "0.1.0",
+            "type": "string",
+            "example": '{"company": "acme"}',
+            "default": "",
+        },
+        "budgets": {
+            "description": (
+                "What may be spent, as a JSON list. Each item has the fields of ``Budget``: ``max_usd`` (US\n"
+                "dollars), ``per`` (job, day, month), ``scope`` (all, dag, connection, tag:NAME),\n"
+                "``on_exceeded`` (fail, wait), ``warn_at``, ``on_budget_exceeded`` (package.module.name).\n"
+            ),
+            "version_added": "0.1.0",
+            "type": "string",
+            "example": '[{"max_usd": 500, "per": "month", "scope": "tag:team"}]',
+            "default": "",
+        },
+        "budget_timezone": {
+            "description": (
+                "Time zone whose days and months budgets and costs are about. Empty: that of\n"
+                "``[core] default_timezone``.\n"
+            ),
+            "version_added": "0.1.0",
+            "type": "string",
+            "example": "Europe/Berlin",
+            "default": "",
+        },
+        "reservation_hours": {
+            "description": (
+                "Hours after which what was reserved for a job counts no more against a budget, if the job\n"
+                "has sent nothing: its process is dead, and there was no retry. What was sent counts until\n"
+                "its results are delivered.\n"
+            ),
+            "version_added": "0.1.0",
+            "type": "float",
+            "example": None,
+            "default": "24",
         },
         "compression": {
             "description": (
@@ -113,6 +164,69 @@ _CONFIG_SECTION: dict[str, Any] = {
             "example": None,
             "default": "60",
         },
+        "unreachable_seconds": {
+            "description": (
+                "How long a task that has sent nothing yet waits, without a worker slot, for an API that\n"
+                "cannot be reached. Then it fails and may be retried. With something sent it goes on.\n"
+            ),
+            "version_added": "0.1.0",
+            "type": "float",
+            "example": None,
+            "default": "1800",
+        },
+        "deliver_every_seconds": {
+            "description": (
+                "How often at the most, in seconds, a task that waits for a job's batches comes back to\n"
+                "deliver parts whose batch has ended before the others. 0: all of them at the end.\n"
+            ),
+            "version_added": "0.1.0",
+            "type": "float",
+            "example": None,
+            "default": "300",
+        },
+        "max_direct_concurrency": {
+            "description": (
+                "How many single calls a task makes at the same time at the most, where it answers requests\n"
+                "directly (``direct_below``, ``deadline``). The API's rate limits may allow fewer.\n"
+            ),
+            "version_added": "0.1.0",
+            "type": "integer",
+            "example": None,
+            "default": "8",
+        },
+        "probe_above_usd": {
+            "description": (
+                "Jobs that are estimated to cost more, in US dollars, have their first request sent by\n"
+                "itself before the batch, at its full price, so that a wrong parameter shows in seconds.\n"
+                "An operator's Budget(probe=...) decides otherwise.\n"
+            ),
+            "version_added": "0.1.0",
+            "type": "float",
+            "example": None,
+            "default": "5",
+        },
+        "allow_unsafe_storage": {
+            "description": (
+                "Whether jobs are recorded on a store that replaces a file which was to be created only if\n"
+                "there is none (S3-compatible stores that ignore ``If-None-Match``). Two workers on one\n"
+                "task may then submit it twice; set it where nothing but one worker at a time ever runs.\n"
+            ),
+            "version_added": "0.1.0",
+            "type": "boolean",
+            "example": None,
+            "default": "False",
+        },
+        "s3_additional_kwargs": {
+            "description": (
+                "What each call to S3 carries besides, as a JSON object of boto3's arguments, for buckets\n"
+                "that demand it: server-side encryption with a key of yours, or ``RequestPayer``. Calls\n"
+                "that do not know an argument go without it.\n"
+            ),
+            "version_added": "0.1.0",
+            "type": "string",
+            "example": '{"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "alias/reports"}',
+            "default": None,
+        },
         "console_url": {
             "description": (
                 "Address of a batch in the Claude Console, for links in Airflow's UI; ``{batch_id}`` stands\n"
@@ -123,6 +237,28 @@ _CONFIG_SECTION: dict[str, Any] = {
             "example": "https://platform.claude.com/settings/workspaces/wrkspc_01/batches/{batch_id}",
             "default": "https://platform.claude.com/settings/workspaces/default/batches/{batch_id}",
             "is_template": True,  # or Airflow 3.1 expands the braces itself, and no command starts any more
+        },
+        "share_jobs_between_dags": {
+            "description": (
+                "Whether a results task may deliver a job that another DAG has submitted. Without it only\n"
+                "those may that the job's own ``Recovery(shared_with=[...])`` names: a handle is an XCom,\n"
+                "and who may edit the XComs of one DAG need not see another's answers.\n"
+            ),
+            "version_added": "0.1.0",
+            "type": "boolean",
+            "example": None,
+            "default": "False",
+        },
+        "show_columns_in_ui": {
+            "description": (
+                "Columns of the user's own, separated by commas, that the page Claude Batches shows of\n"
+                "failed records, to whoever may read the DAG's XComs. Empty: none. Prompts and answers are\n"
+                "never shown.\n"
+            ),
+            "version_added": "0.1.0",
+            "type": "string",
+            "example": "account_id, region",
+            "default": "",
         },
         "retention_days": {
             "description": (

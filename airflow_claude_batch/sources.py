@@ -7,81 +7,216 @@ in the UI. Nothing is read before the task runs, and then one row at a time.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Iterator
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow_claude_batch.batches.storage import Folder
 
+_URI = re.compile(r"(?:[a-zA-Z][a-zA-Z0-9+.-]*:/)?/[^\r\n]+")
+"""A URI or an absolute path in one line; names may hold blanks."""
+
+
+def is_place(value: Any) -> bool:
+    """Whether a value says where files are, as a URI or an absolute path."""
+    return isinstance(value, str) and _URI.fullmatch(value) is not None
+
 
 class Source:
     """One or more URIs, rendered as templates."""
 
-    template_fields = ("uris",)
+    template_fields: tuple[str, ...] = ("uris",)
+
+    documents_column: str | None = None
+    """Column in which the source itself puts where a record's documents are."""
 
     def __init__(self, *uris: str) -> None:
         if not uris:
             raise ValueError(f"{type(self).__name__} needs at least one URI")
         self.uris = list(uris)
+        self.left_out: Counter[str] = Counter()
+        """Files that directories hold besides, by suffix; counted when the source is read."""
 
     def __str__(self) -> str:
         return f"{type(self).__name__}({', '.join(map(repr, self.uris))})"
 
     __repr__ = __str__
 
+    def roots(self) -> list[str]:
+        """The directories that it reads from: records may name documents there."""
+        from airflow_claude_batch.batches.requests.document_access import directory_of
+        from airflow_claude_batch.batches.requests.files import ROW_SUFFIXES
+
+        compressed = [suffix + end for suffix in ROW_SUFFIXES for end in (".bz2", ".xz", ".zst")]
+        return [directory_of(uri, (*ROW_SUFFIXES, *compressed)) for uri in self.uris]
+
     def read(self, locate: Callable[[str], Folder]) -> Iterator[Any]:
         """The records, in the order of the files' names.
 
-        :param locate: opens a URI
-        :raises InputError: where there is no file
+        Args:
+            locate: opens a URI.
+
+        Raises:
+            EmptyInputError: where directories and globs hold no file.
+            InputError: where a file is not there.
         """
         raise NotImplementedError
 
 
 class Files(Source):
-    """The rows of JSON lines, CSV and Parquet files as records, their columns by name.
+    """The rows of JSON, CSV, Parquet, ORC, Avro and Excel files as records, their columns by name.
 
-    :param uris: files, globs or directories that ``ObjectStoragePath`` understands, for example
-        ``s3://conn_id@bucket/tickets/{{ ds }}/*.csv.gz``
+    What is not said is found out for each file, and logged; where it cannot be told, the file is refused. A
+    compressed file (gzip, bz2, xz, zstd) is known by its content.
+
+    Args:
+        uris: Files, globs or directories that ``ObjectStoragePath`` understands, for example
+            ``s3://conn_id@bucket/tickets/{{ ds }}/*.csv.gz``. A name that exists as it is written is no glob.
+        format: ``jsonl``, ``json``, ``csv``, ``tsv``, ``parquet``, ``orc``, ``avro`` or ``xlsx``, whatever
+            the names of the files end with.
+        compression: ``gzip``, ``bz2``, ``xz``, ``zstd`` or ``none``.
+        encoding: Of CSV and JSON, by Python's names: ``cp1252``. Else UTF-8, or UTF-16 that shows itself.
+        delimiter: Between the fields of CSV.
+        quote: Around fields of CSV; ``""``: quotes are text like any other.
+        escape: Before a quote inside a field of CSV (a backslash for MySQL's); ``""``: it is written twice.
+        header: Names of the columns of CSV or Excel whose first row is data already.
+        columns: The columns to read, and no others.
+        nulls: Texts in CSV that stand for a missing value. Else only a field of backslash and N does.
+        sheet: The sheet of an Excel workbook that has several.
+        literal: Take ``*``, ``?`` and ``[`` in names as they are.
     """
+
+    template_fields = (
+        *("uris", "format", "compression", "encoding", "delimiter", "quote", "escape"),
+        *("header", "columns", "nulls", "sheet"),
+    )
+
+    def __init__(
+        self,
+        *uris: str,
+        format: str | None = None,
+        compression: str | None = None,
+        encoding: str | None = None,
+        delimiter: str | None = None,
+        quote: str | None = None,
+        escape: str | None = None,
+        header: bool | list[str] | None = None,
+        columns: list[str] | None = None,
+        nulls: list[str] | None = None,
+        sheet: str | None = None,
+        literal: bool = False,
+    ) -> None:
+        super().__init__(*uris)
+        self.format = format
+        self.compression = compression
+        self.encoding = encoding
+        self.delimiter = delimiter
+        self.quote = quote
+        self.escape = escape
+        self.header = header
+        self.columns = columns
+        self.nulls = nulls
+        self.sheet = sheet
+        self.literal = literal
+
+    def __str__(self) -> str:
+        options = {name: value for name, value in self._options().items() if value not in (None, False)}
+        said = [*map(repr, self.uris), *(f"{name}={value!r}" for name, value in options.items())]
+        return f"Files({', '.join(said)})"
+
+    __repr__ = __str__
+
+    def _options(self) -> dict[str, Any]:
+        names = [name for name in self.template_fields if name != "uris"]
+        return {**{name: getattr(self, name) for name in names}, "literal": self.literal}
+
+    def roots(self) -> list[str]:
+        """The directories that it reads from: records may name documents there."""
+        return [posixpath.dirname(uri) for uri in self.uris] if self.literal else super().roots()
 
     def read(self, locate: Callable[[str], Folder]) -> Iterator[Any]:
         """The rows."""
-        from airflow_claude_batch.batches.sources import read_files
+        from airflow_claude_batch.batches.requests.files import ReadOptions, read_files
 
-        return read_files(map(locate, self.uris))
+        self.left_out.clear()
+        return read_files(map(locate, self.uris), ReadOptions(**self._options()), self.left_out)
 
 
 class Documents(Source):
-    """One record for each document: PDF, PNG, JPEG, GIF, WebP, text or Markdown.
+    """One record for each document: PDF, PNG, JPEG, GIF, WebP, text, Markdown, or what a converter takes.
 
-    A record has the columns ``name`` (the path below the directory) and ``documents``; what to do with it
-    says the operator's ``prompt``.
+    A record has the columns ``name`` (as much of its path as tells it from the others: below the directory,
+    or below what several of them have in common), ``uri`` and ``documents``; what to do with it says the
+    operator's ``prompt``. A file that several of the URIs stand for is one record.
 
-    :param uris: files, globs or directories
-    :param citations: have the answers cite the documents
+    Args:
+        uris: files, globs or directories.
+        citations: have the answers cite the documents.
+        decrypt: save PDFs that are encrypted, but open without a password, without their encryption;
+            otherwise they are sent as they are.
+        convert: functions by suffix, such as ``{".docx": docx_to_text}``. Each takes a file's bytes and
+            returns text, the bytes of a PDF or an image, or a pair of either with its media type; it is
+            called while the input is stored, so a file that it fails on costs nothing.
     """
 
-    def __init__(self, *uris: str, citations: bool = False) -> None:
+    documents_column = "documents"
+
+    def __init__(
+        self,
+        *uris: str,
+        citations: bool = False,
+        decrypt: bool = False,
+        convert: Mapping[str, Callable[[bytes], Any]] | None = None,
+    ) -> None:
         super().__init__(*uris)
         self.citations = citations
+        self.decrypt = decrypt
+        self.convert = _checked(convert or {})
+
+    def roots(self) -> list[str]:
+        """The directories that it reads from."""
+        from airflow_claude_batch.batches.requests.document_access import directory_of
+
+        return [directory_of(uri, self._suffixes()) for uri in self.uris]
+
+    def _suffixes(self) -> tuple[str, ...]:
+        from airflow_claude_batch.batches.requests.document_blocks import SUFFIXES
+
+        return tuple(dict.fromkeys((*SUFFIXES, *self.convert)))
 
     def read(self, locate: Callable[[str], Folder]) -> Iterator[Any]:
         """A record for each document."""
-        from airflow_claude_batch.batches.custom_ids import legal_id
-        from airflow_claude_batch.batches.documents import SUFFIXES
-        from airflow_claude_batch.batches.sources import find_files
+        from airflow_claude_batch.batches.requests.custom_ids import legal_id
+        from airflow_claude_batch.batches.requests.files import find_all
 
-        for location in map(locate, self.uris):
-            for file in find_files(location, SUFFIXES):
-                name = _below(location.path, file.path)
-                document = {"uri": file.url, "citations": True} if self.citations else file.url
-                yield {"custom_id": legal_id(name), "name": name, "documents": [document]}
+        options = {key: True for key in ("citations", "decrypt") if getattr(self, key)}
+        locations = list(map(locate, self.uris))
+        name_of = _names(locations, self._suffixes())
+        self.left_out.clear()
+        found = find_all(locations, self._suffixes(), left_out=self.left_out)
+        for url, file in {file.url: file for file in found}.items():
+            name = name_of(file)
+            document = {"uri": url, **options} if options else url
+            yield {"custom_id": legal_id(name), "name": name, "uri": url, "documents": [document]}
 
 
-def _below(pattern: str, path: str) -> str:
-    """The path of a file below the directory that was named, or that its glob begins with."""
-    while any(character in pattern for character in "*?["):
-        pattern = posixpath.dirname(pattern)
-    inside = path.removeprefix(pattern).strip("/") if path.startswith(pattern) else ""
-    return inside or posixpath.basename(path)
+def _checked(convert: Mapping[str, Callable[[bytes], Any]]) -> dict[str, Callable[[bytes], Any]]:
+    for suffix, function in convert.items():
+        if not isinstance(suffix, str) or not re.fullmatch(r"\.[^./\s]+", suffix):
+            raise ValueError(f"convert = {{{suffix!r}: …}}: a key is a suffix, such as '.docx'")
+        if not callable(function):
+            raise TypeError(f"convert[{suffix!r}] is a {type(function).__name__}; it is a function of bytes")
+    return {suffix.lower(): function for suffix, function in convert.items()}
+
+
+def _names(locations: list[Folder], suffixes: tuple[str, ...]) -> Callable[[Folder], str]:
+    """What tells files apart: their paths below the directory that all locations lie in, else their URIs."""
+    from airflow_claude_batch.batches.requests.document_access import directory_of
+
+    stores = {location.url.rstrip("/").removesuffix(location.path.rstrip("/")) for location in locations}
+    if len(stores) > 1:
+        return lambda file: file.url
+    common = posixpath.commonpath([directory_of(location.path, suffixes) for location in locations])
+    return lambda file: file.path.removeprefix(common).lstrip("/")

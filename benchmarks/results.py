@@ -1,10 +1,11 @@
-"""Results of one batch to files: the official hook's iterator and this package, side by side in one run.
+"""Results of one batch to files: the official operator and this package's, side by side in one run.
 
-A loopback server serves the same 100,000 lines (100 MB) to each way in turn. The official way is
-``AnthropicHook(...).conn.messages.batches.results`` with a JSON dump of each typed line; ours writes
-succeeded and errored records with the user's own columns and the cost of each request. Every way runs in a
-process of its own, best of ``--repeat``; memory is the peak of the resident set above what it was before
-the download.
+A loopback server serves the same 100,000 lines (100 MB) to each way in turn; both go through their
+operator's ``execute``. The official way is ``AnthropicBatchOperator``, then its hook's
+``stream_batch_results`` with a JSON dump of each typed line; ours is ``ClaudeBatchResultsOperator``, which
+writes succeeded and errored records with the user's own columns and the cost of each request. Every way
+runs in a process of its own, best of ``--repeat``; memory is the peak of the resident set above what it was
+before ``execute``.
 
     python -m benchmarks.results                     # time and memory on local disk
     python -m benchmarks.results --parts 10          # a million lines, ten parts
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -25,8 +27,10 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 MODEL = "claude-haiku-4-5-20251001"
@@ -35,12 +39,14 @@ WORDS = (
 )
 FAILED_EVERY = 50
 WAYS = ["official", "records", "pass-through", "parquet"]
+FORMATS = {"records": "jsonl", "pass-through": "raw", "parquet": "parquet"}
+OFFICIAL_ID = "official-"
+"""Of the one request that the official operator sends: the number of the batch that it gets follows."""
 CREATED_AT = "2026-11-20T00:00:00Z"
 
 
-def result_line(number: int, part: int) -> bytes:
+def result_line(custom_id: str, number: int) -> bytes:
     """A line of about 1,000 bytes, as the API writes it."""
-    custom_id = f"report-{part:02d}-{number:06d}"
     if number % FAILED_EVERY == 0:
         error = {"type": "overloaded_error", "message": "Overloaded", "details": None}
         result: dict[str, Any] = {
@@ -73,67 +79,38 @@ def result_line(number: int, part: int) -> bytes:
     return json.dumps({"custom_id": custom_id, "result": result}, ensure_ascii=False).encode() + b"\n"
 
 
-def prepare(folder: Path, parts: int, lines: int) -> None:
-    """Results files, and a job's folder with its stored inputs and ledger."""
-    from airflow_claude_batch.batches import ledger as ledgers
-    from airflow_claude_batch.batches.spool import Limits, spool
-    from airflow_claude_batch.batches.storage import Folder
-
-    for part in range(parts):
-        order = list(range(lines))
-        random.Random(part).shuffle(order)
-        with (folder / f"results-{part}.jsonl").open("wb") as file:
-            file.writelines(result_line(number, part) for number in order)
-    records = (
-        {"custom_id": f"report-{part:02d}-{number:06d}", "prompt": "-", "account": number, "plan": "team"}
-        for part in range(parts)
-        for number in range(lines)
-    )
-    root = Folder.at((folder / "storage").as_uri())
-    home = root.child("jobs", "dag", "run", "task", "job-1")
-    spooled = spool(
-        records, home, defaults={"model": MODEL, "max_tokens": 512}, limits=Limits(requests=lines)
-    )
-    for number, part_ in enumerate(spooled.parts):
-        part_.batch_id = f"msgbatch_{number}"
-    ledger = ledgers.Ledger(
-        version=ledgers.VERSION,
-        job=home.url,
-        created_at=ledgers.msgspec.convert(CREATED_AT, ledgers.datetime.datetime),
-        spooled=True,
-        request_count=spooled.request_count,
-        parts=spooled.parts,
-    )
-    ledgers.save(home, ledger)
-
-
 class Handler(BaseHTTPRequestHandler):
-    """Just enough of the API: look a batch up, download its results."""
+    """Just enough of the API: create a batch, which has ended at once; look at it, download its results."""
 
     protocol_version = "HTTP/1.1"
     folder = Path()
-    lines = 0
+    lines: dict[str, int]
+    numbers: Iterator[int]
+
+    def do_POST(self) -> None:
+        requests = json.loads(self.rfile.read(int(self.headers["content-length"])))["requests"]
+        custom_ids = [request["custom_id"] for request in requests]
+        if custom_ids[0].startswith(OFFICIAL_ID):
+            return self._send_batch(f"msgbatch_{custom_ids[0].removeprefix(OFFICIAL_ID)}")
+        batch_id = f"msgbatch_{next(self.numbers)}"
+        lines = [result_line(custom_id, number) for number, custom_id in enumerate(custom_ids)]
+        random.Random(batch_id).shuffle(lines)
+        with (self.folder / f"{batch_id}.jsonl").open("wb") as file:
+            file.writelines(lines)
+        self.lines[batch_id] = len(lines)
+        return self._send_batch(batch_id)
 
     def do_GET(self) -> None:
-        name = self.path.split("/batches/")[1]
-        batch_id, _, results = name.partition("/")
+        _, _, rest = self.path.partition("/batches/")
+        batch_id, _, results = rest.partition("/")
+        if self.path.startswith("/v1/messages/batches?"):
+            return self._send({"data": [], "has_more": False, "first_id": None, "last_id": None})
+        if batch_id not in self.lines:
+            error = {"type": "not_found_error", "message": "Not found"}
+            return self._send({"type": "error", "error": error}, status=404)
         if not results:
-            failed = -(-self.lines // FAILED_EVERY)
-            counts = {"processing": 0, "succeeded": self.lines - failed, "errored": failed}
-            batch = {
-                "id": batch_id,
-                "type": "message_batch",
-                "processing_status": "ended",
-                "request_counts": {**counts, "canceled": 0, "expired": 0},
-                "created_at": CREATED_AT,
-                "expires_at": "2026-11-21T00:00:00Z",
-                "ended_at": CREATED_AT,
-                "cancel_initiated_at": None,
-                "archived_at": None,
-                "results_url": f"http://{self.headers['host']}{self.path}/results",
-            }
-            return self._send(json.dumps(batch).encode())
-        path = self.folder / f"results-{batch_id.rpartition('_')[2]}.jsonl"
+            return self._send_batch(batch_id)
+        path = self.folder / f"{batch_id}.jsonl"
         self.send_response(200)
         self.send_header("Content-Type", "application/x-jsonl")
         self.send_header("Content-Length", str(path.stat().st_size))
@@ -143,8 +120,27 @@ class Handler(BaseHTTPRequestHandler):
             self.connection.sendfile(file)
         return None
 
-    def _send(self, body: bytes) -> None:
-        self.send_response(200)
+    def _send_batch(self, batch_id: str) -> None:
+        lines = self.lines[batch_id]
+        failed = -(-lines // FAILED_EVERY)
+        counts = {"processing": 0, "succeeded": lines - failed, "errored": failed}
+        batch = {
+            "id": batch_id,
+            "type": "message_batch",
+            "processing_status": "ended",
+            "request_counts": {**counts, "canceled": 0, "expired": 0},
+            "created_at": CREATED_AT,
+            "expires_at": "2026-11-21T00:00:00Z",
+            "ended_at": CREATED_AT,
+            "cancel_initiated_at": None,
+            "archived_at": None,
+            "results_url": f"http://{self.headers['host']}/v1/messages/batches/{batch_id}/results",
+        }
+        self._send(batch)
+
+    def _send(self, value: dict[str, Any], status: int = 200) -> None:
+        body = json.dumps(value).encode()
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -155,9 +151,9 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def serving(folder: Path, lines: int) -> Any:
+def serving(folder: Path) -> Iterator[str]:
     """The server, in a process of its own; yields its URL."""
-    command = [sys.executable, "-m", "benchmarks.results", "serve", str(folder), str(lines)]
+    command = [sys.executable, "-m", "benchmarks.results", "serve", str(folder)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout
     assert process.stdin
@@ -169,84 +165,125 @@ def serving(folder: Path, lines: int) -> Any:
         process.wait(10)
 
 
-def serve(folder: Path, lines: int) -> None:
-    Handler.folder, Handler.lines = folder, lines
+def serve(folder: Path) -> None:
+    Handler.folder, Handler.lines, Handler.numbers = folder, {}, itertools.count()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=lambda: (sys.stdin.read(), server.shutdown()), daemon=True).start()
     print(f"http://127.0.0.1:{server.server_port}", flush=True)
     server.serve_forever()
 
 
-def official(url: str, folder: Path, output: str, parts: int) -> None:
-    from airflow.providers.anthropic.hooks.anthropic import AnthropicHook
+def context(task_id: str, pushed: dict[str, Any]) -> Any:
+    """Airflow's part in a task's first try."""
+    ti = SimpleNamespace(
+        dag_id="bench",
+        run_id="run",
+        task_id=task_id,
+        map_index=-1,
+        try_number=1,
+        max_tries=0,
+        xcom_push=lambda key, value: pushed.__setitem__(key, value),
+        xcom_pull=lambda **_: None,
+    )
+    return {"ti": ti, "dag_run": SimpleNamespace(conf={})}
 
-    client = AnthropicHook("anthropic_bench").conn
-    with Path(output).open("w") as file:
-        for part in range(parts):
-            for line in client.messages.batches.results(f"msgbatch_{part}"):
+
+def submit(storage: str, parts: int, lines: int) -> None:
+    """Make the job whose results are delivered; prints its handle."""
+    from airflow_claude_batch import Budget, ClaudeBatchSubmitOperator, Limits
+
+    records = (
+        {"custom_id": f"report-{number:07d}", "prompt": "-", "account": number, "plan": "team"}
+        for number in range(parts * lines)
+    )
+    operator = ClaudeBatchSubmitOperator(
+        task_id="submit",
+        requests=lambda: records,
+        model=MODEL,
+        max_tokens=512,
+        storage_path=storage,
+        conn_id="anthropic_bench",
+        limits=Limits(requests=lines),
+        budget=Budget(probe=False),  # the server here answers no single call
+    )
+    print(json.dumps(operator.execute(context("submit", {}))))
+
+
+def official(handle: dict[str, Any], _: str, output: str, way: str) -> None:
+    from airflow.providers.anthropic.operators.batch import AnthropicBatchOperator
+    from airflow.sdk import ObjectStoragePath
+
+    path: Any = ObjectStoragePath(output) if "://" in output else Path(output)
+    with path.open("w") as file:
+        for batch_id in handle["batch_ids"]:
+            params = {"model": MODEL, "max_tokens": 1, "messages": [{"role": "user", "content": "-"}]}
+            custom_id = OFFICIAL_ID + batch_id.removeprefix("msgbatch_")
+            operator = AnthropicBatchOperator(
+                task_id="batch",
+                requests=[{"custom_id": custom_id, "params": params}],
+                conn_id="anthropic_bench",
+            )
+            done = operator.execute(context("batch", {}))
+            assert done == batch_id
+            for line in operator.hook.stream_batch_results(done):
                 file.write(json.dumps(line.model_dump(mode="json")) + "\n")
 
 
-def ours(url: str, folder: Path, output: str, parts: int, way: str) -> None:
-    from airflow_claude_batch.batches.delivery import Delivery
-    from airflow_claude_batch.batches.jobs import open_job
-    from airflow_claude_batch.batches.storage import Folder
-    from airflow_claude_batch.batches.writers import open_directory
-    from airflow_claude_batch.hooks.claude_batch import ClaudeBatchHook
-    from airflow_claude_batch.settings import open_folder
+def ours(handle: dict[str, Any], storage: str, output: str, way: str) -> None:
+    from airflow_claude_batch import ClaudeBatchResultsOperator
 
-    root = Folder.at((folder / "storage").as_uri())
-    home = root.child("jobs", "dag", "run", "task", "job-1")
-    format = {"records": "jsonl", "pass-through": "raw"}.get(way, way)
-    with open_job(root, home.url) as job:
-        for part in job.ledger.parts:
-            part.delivery = None
-        directory = open_directory(open_folder(output), format=format)
-        delivery = Delivery(api=ClaudeBatchHook("anthropic_bench").batches, output=directory)
-        delivery.harvest(job)
-        summary = delivery.finish(job)
-    assert summary["counts"]["total"] == job.ledger.request_count
+    operator = ClaudeBatchResultsOperator(
+        task_id="results",
+        batch=handle,
+        output_path=output,
+        output_format=FORMATS[way],
+        resubmission=0,
+        storage_path=storage,
+        conn_id="anthropic_bench",
+    )
+    summary = operator.execute(context("results", {}))
+    assert summary["counts"]["total"] == handle["request_count"]
     assert summary["cost"]["total_usd"] > 0
 
 
-def run_one(way: str, url: str, folder: Path, output: str, parts: int) -> None:
-    """One way, measured in this process; prints seconds and added bytes."""
-    host = json.dumps({"conn_type": "anthropic", "password": "any", "host": url})
-    os.environ["AIRFLOW_CONN_ANTHROPIC_BENCH"] = host
-    warm_up(way, output)
+def run_one(way: str, handle: dict[str, Any], storage: str, output: str) -> None:
+    """One way, measured in this process; prints seconds, CPU seconds and added bytes."""
+    warm_up(output)
+    deliver = official if way == "official" else ours
     before = _resident()
     start, cpu = time.perf_counter(), time.process_time()
-    if way == "official":
-        official(url, folder, output, parts)
-    else:
-        ours(url, folder, output, parts, way)
-    seconds = time.perf_counter() - start
-    cpu = time.process_time() - cpu
-    print(json.dumps({"seconds": seconds, "cpu": cpu, "added": _peak() - before}))
+    deliver(handle, storage, output, way)
+    figures = {
+        "seconds": time.perf_counter() - start,
+        "cpu": time.process_time() - cpu,
+        "added": _peak() - before,
+    }
+    print(json.dumps(figures))
 
 
-def warm_up(way: str, output: str) -> None:
+def warm_up(output: str) -> None:
     """Imports are paid before the clock starts, for both."""
     import importlib
+    import pkgutil
 
     import airflow.sdk
     import anthropic.types.messages
-    import genai_prices
+    import genai_prices.data
     from airflow.providers.anthropic.hooks.anthropic import AnthropicHook
 
-    assert airflow.sdk.ObjectStoragePath
-    assert anthropic.types.messages
-    assert genai_prices.calc_price
-    for module in ("batches.delivery", "batches.writers", "hooks.claude_batch", "settings"):
-        importlib.import_module(f"airflow_claude_batch.{module}")
-    assert importlib.import_module("genai_prices.data").providers
-    if "://" in output:
-        path = airflow.sdk.ObjectStoragePath(output)
-        assert not path.fs.exists(f"{path.path}/nothing")
-    if way == "parquet":
-        import pyarrow.parquet
+    import airflow_claude_batch
 
-        assert pyarrow.parquet
+    assert anthropic.types.messages
+    assert genai_prices.data.providers
+    assert importlib.import_module("airflow.providers.anthropic.operators.batch")
+    for package in ("batches", "common", "hooks", "operators", "runtime", "triggers"):
+        path = [f"{airflow_claude_batch.__path__[0]}/{package}"]
+        for module in pkgutil.walk_packages(path, f"airflow_claude_batch.{package}."):
+            importlib.import_module(module.name)
+    assert importlib.import_module("pyarrow.parquet")
+    if "://" in output:
+        path_ = airflow.sdk.ObjectStoragePath(output)
+        assert not path_.fs.exists(f"{path_.path}/nothing")
     assert AnthropicHook("anthropic_bench").conn
 
 
@@ -261,25 +298,20 @@ def _peak() -> int:
     return int(line.split()[1]) * 1024
 
 
-def measure(way: str, url: str, folder: Path, output: str, parts: int, repeat: int) -> dict[str, float]:
+def call(*arguments: str) -> Any:
+    """Run this program; what it printed last."""
+    command = [sys.executable, "-m", "benchmarks.results", *arguments]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def measure(way: str, handle: Any, storage: str, output: str, repeat: int) -> dict[str, float]:
     """Best time and highest memory of some runs, none of which finds files of an earlier one to replace."""
     results = []
     local = Path(output.removeprefix("file://"))
     for _ in range(repeat):
         shutil.rmtree(local) if local.is_dir() else local.unlink(missing_ok=True)
-        command = [
-            sys.executable,
-            "-m",
-            "benchmarks.results",
-            "run",
-            way,
-            url,
-            str(folder),
-            output,
-            str(parts),
-        ]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        results.append(json.loads(done.stdout.strip().splitlines()[-1]))
+        results.append(call("run", way, json.dumps(handle), storage, output))
     return {
         "seconds": min(result["seconds"] for result in results),
         "cpu": min(result["cpu"] for result in results),
@@ -288,66 +320,80 @@ def measure(way: str, url: str, folder: Path, output: str, parts: int, repeat: i
 
 
 def compare(arguments: argparse.Namespace) -> None:
-    with tempfile.TemporaryDirectory(prefix="claude-batch-benchmark-") as name:
+    with (
+        tempfile.TemporaryDirectory(prefix="claude-batch-benchmark-") as name,
+        serving(Path(name)) as url,
+    ):
         folder = Path(name)
-        prepare(folder, arguments.parts, arguments.lines)
-        size = sum(path.stat().st_size for path in folder.glob("results-*.jsonl"))
-        total = arguments.parts * arguments.lines
+        connection = {"conn_type": "anthropic", "password": "any", "host": url}
+        os.environ["AIRFLOW_CONN_ANTHROPIC_BENCH"] = json.dumps(connection)
+        os.environ["AIRFLOW_HOME"] = f"{name}/airflow"
+        storage = f"file://{name}/storage"
+        handle = call("submit", storage, str(arguments.parts), str(arguments.lines))
+        size = sum(path.stat().st_size for path in folder.glob("msgbatch_*.jsonl"))
+        total = handle["request_count"]
         print(f"{total:,} lines, {size / 1e6:.0f} MB, {arguments.parts} part(s)")
-        print(
-            f"{'way':14} {'seconds':>8} {'ratio':>6} {'CPU s':>8} {'ratio':>6} {'us/line':>8} {'added MB':>9}"
-        )
-        with serving(folder, arguments.lines) as url:
-            base: dict[str, float] = {}
-            for way in arguments.ways:
-                output = str(folder / way) if way == "official" else (folder / way).as_uri()
-                repeat = 1 if way == "official" and arguments.parts > 1 else arguments.repeat
-                figures = measure(way, url, folder, output, arguments.parts, repeat)
-                base = figures if way == "official" else base
-                report(way, figures, total, base)
-            if arguments.s3:
-                to_s3(folder, url, arguments, total)
+        columns = ("seconds", "ratio", "CPU s", "ratio", "us/line", "added MB")
+        print(f"{'way':22} " + " ".join(f"{column:>8}" for column in columns))
+        compare_at(folder.as_uri(), arguments, handle, storage)
+        if arguments.s3:
+            with s3_server():
+                compare_at("s3://aws_bench@bench", arguments, handle, storage)
+
+
+def compare_at(place: str, arguments: argparse.Namespace, handle: Any, storage: str) -> None:
+    """All ways, to one place."""
+    base: dict[str, float] = {}
+    for way in arguments.ways:
+        local = place.startswith("file://")
+        output = f"{place.removeprefix('file://') if local and way == 'official' else place}/{way}"
+        repeat = 1 if way == "official" and arguments.parts > 1 else arguments.repeat
+        figures = measure(way, handle, storage, output, repeat)
+        base = figures if way == "official" else base
+        report(way if local else f"{way} to S3", figures, handle["request_count"], base)
 
 
 def report(way: str, figures: dict[str, float], total: int, base: dict[str, float]) -> None:
     """One row. On a busy machine compare the CPU times: both ways are bound by them."""
-    ratios = [f"{base[key] / figures[key]:6.1f}" if base else f"{'-':>6}" for key in ("seconds", "cpu")]
+    ratios = [f"{base[key] / figures[key]:8.1f}" if base else f"{'-':>8}" for key in ("seconds", "cpu")]
     print(
-        f"{way:14} {figures['seconds']:8.2f} {ratios[0]} {figures['cpu']:8.2f} {ratios[1]} "
-        f"{figures['cpu'] / total * 1e6:8.1f} {figures['added'] / 1e6:9.0f}",
+        f"{way:22} {figures['seconds']:8.2f} {ratios[0]} {figures['cpu']:8.2f} {ratios[1]} "
+        f"{figures['cpu'] / total * 1e6:8.1f} {figures['added'] / 1e6:8.0f}",
         flush=True,
     )
 
 
-def to_s3(folder: Path, url: str, arguments: argparse.Namespace, total: int) -> None:
-    """Our records to an S3-compatible server, beside the bare upload of the same files."""
+@contextlib.contextmanager
+def s3_server() -> Iterator[None]:
+    """An S3-compatible server, in a process of its own, and the connection to it."""
     import boto3
+
+    command = [sys.executable, "-m", "benchmarks.results", "s3"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin
+    assert process.stdout
+    endpoint = process.stdout.readline().decode().strip()
+    keys = {"aws_access_key_id": "any", "aws_secret_access_key": "any", "region_name": "us-east-1"}
+    boto3.client("s3", endpoint_url=endpoint, **keys).create_bucket(Bucket="bench")
+    extra = {"endpoint_url": endpoint, "region_name": "us-east-1"}
+    connection = {"conn_type": "aws", "login": "any", "password": "any", "extra": extra}
+    os.environ["AIRFLOW_CONN_AWS_BENCH"] = json.dumps(connection)
+    try:
+        yield
+    finally:
+        process.stdin.close()
+        process.terminate()
+        process.wait(10)
+
+
+def serve_s3() -> None:
     from moto.server import ThreadedMotoServer
 
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    endpoint = f"http://{host}:{port}"
-    keys = {"aws_access_key_id": "any", "aws_secret_access_key": "any", "region_name": "us-east-1"}
-    client = boto3.client("s3", endpoint_url=endpoint, **keys)
-    client.create_bucket(Bucket="bench")
-    os.environ["AIRFLOW_CONN_AWS_BENCH"] = json.dumps(
-        {
-            "conn_type": "aws",
-            "login": "any",
-            "password": "any",
-            "extra": {"endpoint_url": endpoint, "region_name": "us-east-1"},
-        }
-    )
-    uploads = []
-    for _ in range(arguments.repeat):
-        start = time.perf_counter()
-        for path in sorted((folder / "records").rglob("part-*.jsonl")):
-            client.upload_file(str(path), "bench", f"upload/{path.parent.name}/{path.name}")
-        uploads.append(time.perf_counter() - start)
-    report("bare upload", {"seconds": min(uploads), "cpu": 0, "added": 0}, total, {})
-    figures = measure("records", url, folder, "s3://aws_bench@bench/out", arguments.parts, arguments.repeat)
-    report("records to S3", figures, total, {})
+    print(f"http://{host}:{port}", flush=True)
+    sys.stdin.read()
     server.stop()
 
 
@@ -358,13 +404,17 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS)
     parser.add_argument("--s3", action="store_true", help="also to an S3-compatible server (moto)")
-    if sys.argv[1:2] == ["serve"]:
-        serve(Path(sys.argv[2]), int(sys.argv[3]))
-    elif sys.argv[1:2] == ["run"]:
-        way, url, folder, output, parts = sys.argv[2:]
-        run_one(way, url, Path(folder), output, int(parts))
-    else:
-        compare(parser.parse_args())
+    match sys.argv[1:]:
+        case ["serve", folder]:
+            serve(Path(folder))
+        case ["s3"]:
+            serve_s3()
+        case ["submit", storage, parts, lines]:
+            submit(storage, int(parts), int(lines))
+        case ["run", way, handle, storage, output]:
+            run_one(way, json.loads(handle), storage, output)
+        case _:
+            compare(parser.parse_args())
 
 
 if __name__ == "__main__":

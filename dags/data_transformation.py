@@ -25,7 +25,7 @@ import os
 import random
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pendulum
 from airflow.sdk import DAG, Asset, ObjectStoragePath, Param, task
@@ -35,10 +35,10 @@ from airflow_claude_batch import (
     ClaudeBatchSensor,
     ClaudeBatchSubmitOperator,
     Files,
+    Limits,
+    read_errored,
+    read_succeeded,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 AIRFLOW_HOME = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser()
 FOLDER = "{{ params.folder }}/{{ run_id | replace(':', '-') | replace('+', '-') }}"
@@ -77,18 +77,11 @@ def merge(summary: dict[str, Any]) -> str:
     folder = ObjectStoragePath(summary["summary_path"]).parent
     merged = folder / "products.jsonl"
     with merged.open("w") as file:
-        for record in records(folder / "succeeded"):
+        for record in read_succeeded(summary):
             file.write(json.dumps({**record["input"], **record["output"]}) + "\n")
-        for record in records(folder / "errored"):
+        for record in read_errored(summary):
             file.write(json.dumps({**record["input"], "name": None, "category": None}) + "\n")
     return str(merged)
-
-
-def records(folder: ObjectStoragePath) -> Iterator[dict[str, Any]]:
-    """The records in a directory of results: one JSON object a line."""
-    for part in sorted(folder.iterdir()):
-        with part.open("r") as lines:
-            yield from map(json.loads, lines)
 
 
 with DAG(
@@ -117,7 +110,7 @@ with DAG(
         model="claude-haiku-4-5",
         max_tokens=100,
         output_schema=PRODUCT,
-        max_requests_per_batch=REQUESTS_PER_BATCH,
+        limits=Limits(requests=REQUESTS_PER_BATCH),
         doc_md="One request per row, 40 to a batch. Constant memory, however many rows there are.",
     )
     wait = ClaudeBatchSensor(

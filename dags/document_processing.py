@@ -16,20 +16,17 @@ before anything is sent, and the others go on. Answers that break the schema go 
 from __future__ import annotations
 
 import csv
-import json
+import io
 import os
 import random
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pendulum
 from airflow.sdk import DAG, Asset, ObjectStoragePath, Param, task
 
-from airflow_claude_batch import ClaudeBatchOperator, Documents
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from airflow_claude_batch import BadRecords, ClaudeBatchOperator, Documents, read_errored
 
 AIRFLOW_HOME = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser()
 FOLDER = "{{ params.folder }}/{{ run_id | replace(':', '-') | replace('+', '-') }}"
@@ -66,7 +63,7 @@ def receive_invoices(folder: str, params: Any = None) -> str:
 
 
 def pdf_page(lines: list[str], *, locked: bool) -> bytes:
-    """A PDF of one page of text; a locked one says that it is encrypted."""
+    """A PDF of one page of text; a locked one opens only with a password."""
     text = b" ".join(b"(%s) Tj 0 -20 Td" % line.encode("latin-1") for line in lines)
     content = b"BT /F1 14 Tf 72 720 Td " + text + b" ET"
     fonts = b"<< /Font << /F1 5 0 R >> >>"
@@ -76,16 +73,23 @@ def pdf_page(lines: list[str], *, locked: bool) -> bytes:
         b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Contents 4 0 R /Resources %s >>" % fonts,
         b"<< /Length %d >> stream\n%s\nendstream" % (len(content), content),
         b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
-        b"<< /Filter /Standard /V 1 /R 2 >>",
     ]
     data, offsets = b"%PDF-1.4\n", []
     for number, body in enumerate(objects, 1):
         offsets.append(b"%010d 00000 n \n" % len(data))
         data += b"%d 0 obj\n%s\nendobj\n" % (number, body)
-    lock = b" /Encrypt 6 0 R" if locked else b""
-    table = b"xref\n0 7\n0000000000 65535 f \n" + b"".join(offsets)
-    end = b"trailer << /Size 7 /Root 1 0 R%s >>\nstartxref\n%d\n%%%%EOF\n" % (lock, len(data))
-    return data + table + end
+    table = b"xref\n0 6\n0000000000 65535 f \n" + b"".join(offsets)
+    whole = data + table + b"trailer << /Size 6 /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n" % len(data)
+    return with_password(whole) if locked else whole
+
+
+def with_password(data: bytes) -> bytes:
+    import pypdf
+
+    writer, locked = pypdf.PdfWriter(clone_from=io.BytesIO(data)), io.BytesIO()
+    writer.encrypt("a password that nobody knows")
+    writer.write(locked)
+    return locked.getvalue()
 
 
 @task(doc_md="What people have to look at: each document without an answer, and why.")
@@ -94,19 +98,10 @@ def review_list(summary: dict[str, Any]) -> str:
     with review.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["document", "reason", "details"])
-        for record in rows(ObjectStoragePath(summary["errored_path"])):
-            document = json.loads(record["input"])["name"]
-            writer.writerow([document, record["error_type"] or record["outcome"], record["message"]])
+        for record in read_errored(summary):
+            reason = record["error_type"] or record["outcome"]
+            writer.writerow([record["input"]["name"], reason, record["message"]])
     return str(review)
-
-
-def rows(folder: ObjectStoragePath) -> Iterator[dict[str, Any]]:
-    """The rows of a directory of Parquet files."""
-    from pyarrow import parquet
-
-    for part in sorted(folder.iterdir()):
-        with part.open("rb") as file:
-            yield from parquet.read_table(file).to_pylist()
 
 
 with DAG(
@@ -132,6 +127,7 @@ with DAG(
         task_id="extract",
         requests=Documents(f"{FOLDER}/inbox/*.pdf"),
         prompt=PROMPT,
+        bad_records=BadRecords(max_fraction=0.5),
         model="claude-sonnet-4-6",
         max_tokens=500,
         output_schema=INVOICE,

@@ -11,6 +11,7 @@ half the price of single calls, and no worker slot is held while Anthropic works
 | `results` | writes `succeeded/`, `errored/` and `summary.json` under `output` |
 | `write_report` | turns them into one page for people: `report.md` |
 
+With a `deadline` what the batch has not finished in time is asked by single calls, at the standard price.
 Every request comes back as a succeeded or an errored record, never not at all. A retry of any task goes on
 where the last try stopped; it does not send the batch again.
 
@@ -19,7 +20,6 @@ The usage figures are synthetic: put your own query into `account_activity`.
 
 from __future__ import annotations
 
-import json
 import os
 import random
 from datetime import timedelta
@@ -30,7 +30,13 @@ from typing import TYPE_CHECKING, Any
 import pendulum
 from airflow.sdk import DAG, ObjectStoragePath, Param, task
 
-from airflow_claude_batch import ClaudeBatchResultsOperator, ClaudeBatchSensor, ClaudeBatchSubmitOperator
+from airflow_claude_batch import (
+    ClaudeBatchResultsOperator,
+    ClaudeBatchSensor,
+    ClaudeBatchSubmitOperator,
+    read_errored,
+    read_succeeded,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +46,6 @@ SYSTEM = (
     "You write for customer success managers. Summarise the account's last 24 hours in at most 60 words: "
     "what changed, why it may matter, and one next step. Use only the figures you are given."
 )
-TICKETS = ["login loops after the SSO change", "export times out", "invoice question", "asks for EU hosting"]
 PROMPT = """\
 Account {account} ({plan} plan), the 24 hours before {day}:
 {active_users} of {seats} seats active
@@ -92,8 +97,8 @@ def report_requests(params: dict[str, Any], ds: str) -> Iterator[dict[str, Any]]
 def write_report(summary: dict[str, Any], ds: str | None = None) -> str:
     folder = ObjectStoragePath(summary["summary_path"]).parent
     counts, usage, cost = summary["counts"], summary["usage"], summary.get("cost") or {}
-    busiest = nlargest(5, records(folder / "succeeded"), key=lambda record: record["input"]["api_calls"])
-    errored = list(records(folder / "errored"))
+    busiest = nlargest(5, read_succeeded(summary), key=lambda record: record["input"]["api_calls"])
+    errored = list(read_errored(summary))
 
     page = [
         f"# Accounts on {ds}",
@@ -111,20 +116,11 @@ def write_report(summary: dict[str, Any], ds: str | None = None) -> str:
         ]
     if errored:
         page.append("## Without a summary")
-        page.append(
-            "\n".join(f"- {record['input']['account']}: {record['error_type']}" for record in errored)
-        )
+        page.append("\n".join(f"- {record['input']['account']}: {reason(record)}" for record in errored))
 
     report = folder / "report.md"
     report.write_text("\n\n".join(page) + "\n")
     return str(report)
-
-
-def records(folder: ObjectStoragePath) -> Iterator[dict[str, Any]]:
-    """The records in a directory of results: one JSON object a line."""
-    for part in sorted(folder.iterdir()) if folder.exists() else ():
-        with part.open("r") as lines:
-            yield from map(json.loads, lines)
 
 
 def reason(errored: dict[str, Any]) -> str:
@@ -146,6 +142,17 @@ with DAG(
             type="string",
             description="Where the results go: a directory that Airflow's ObjectStoragePath understands",
         ),
+        "deadline": Param(
+            None,
+            type=["string", "null"],
+            description="When the report is needed, by the DAG's time zone (06:00); empty: no such time",
+        ),
+        "direct_minutes": Param(
+            20,
+            type="number",
+            minimum=0,
+            description="How many minutes before the deadline the rest is asked by single calls",
+        ),
     },
     tags=["claude", "example"],
     doc_md=__doc__,
@@ -156,6 +163,8 @@ with DAG(
         model="claude-haiku-4-5",
         max_tokens=300,
         system=SYSTEM,
+        deadline="{{ params.deadline }}",
+        direct_minutes="{{ params.direct_minutes }}",
         doc_md="Sends one request per account. A retry finds the batch that was already sent.",
     )
     wait = ClaudeBatchSensor(

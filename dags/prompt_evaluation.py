@@ -21,15 +21,12 @@ import os
 import random
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pendulum
 from airflow.sdk import DAG, ObjectStoragePath, Param, task
 
-from airflow_claude_batch import ClaudeBatchOperator
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from airflow_claude_batch import ClaudeBatchOperator, Files, read_succeeded
 
 AIRFLOW_HOME = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser()
 FOLDER = "{{ params.folder }}/{{ run_id | replace(':', '-') | replace('+', '-') }}"
@@ -52,7 +49,7 @@ REVIEWS = {
 
 
 @task(doc_md="Labelled reviews, made up; put your own dataset here.")
-def dataset(folder: str, params: Any = None) -> str:
+def dataset(folder: str, params: Any = None) -> None:
     file = ObjectStoragePath(folder) / "dataset.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
     draw = random.Random(17)
@@ -61,7 +58,6 @@ def dataset(folder: str, params: Any = None) -> str:
             label = draw.choice(list(REVIEWS))
             row = {"id": f"review-{number:04}", "review": draw.choice(REVIEWS[label]), "label": label}
             lines.write(json.dumps(row) + "\n")
-    return str(file)
 
 
 @task(doc_md="Right answers, tokens and cost per variant, as Markdown.")
@@ -82,16 +78,8 @@ def compare(summaries: Any, folder: str) -> str:
 
 def score(summary: dict[str, Any]) -> tuple[float, dict[str, Any]]:
     """The share of all reviews that was judged as labelled; one without an answer counts as wrong."""
-    answers = list(records(ObjectStoragePath(summary["succeeded_path"])))
-    right = sum(record["output"]["mood"] == record["input"]["label"] for record in answers)
+    right = sum(record["output"]["mood"] == record["input"]["label"] for record in read_succeeded(summary))
     return right / summary["counts"]["total"], summary
-
-
-def records(folder: ObjectStoragePath) -> Iterator[dict[str, Any]]:
-    """The records in a directory of results: one JSON object a line."""
-    for part in sorted(folder.iterdir()):
-        with part.open("r") as lines:
-            yield from map(json.loads, lines)
 
 
 with DAG(
@@ -113,7 +101,7 @@ with DAG(
 ) as dag:
     ask = ClaudeBatchOperator.partial(
         task_id="ask",
-        requests=dataset(FOLDER),
+        requests=Files(f"{FOLDER}/dataset.jsonl"),
         custom_id="id",
         model="claude-haiku-4-5",
         max_tokens=50,
@@ -122,4 +110,5 @@ with DAG(
         doc_md="The whole dataset, asked with one variant of the prompt.",
     ).expand(prompt=list(VARIANTS.values()))
 
+    dataset(FOLDER) >> ask  # type: ignore[operator]
     compare(ask.output, FOLDER)

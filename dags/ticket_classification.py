@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, Any
 import pendulum
 from airflow.sdk import DAG, Param, task
 
+from airflow_claude_batch import read_errored, read_succeeded
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -79,11 +81,11 @@ def classify(tickets: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 @task(doc_md="How many tickets go to which queue; those without an answer are left to a person.")
 def route(summary: dict[str, Any]) -> dict[str, Any]:
-    answers = [record["output"] for record in summary["succeeded"]]
+    answers = [record["output"] for record in read_succeeded(summary)]
     return {
         "queues": dict(Counter(answer["queue"] for answer in answers).most_common()),
         "urgent": sum(answer["priority"] == "urgent" for answer in answers),
-        "for_a_person": sorted(record["custom_id"] for record in summary["errored"]),
+        "for_a_person": sorted(record["custom_id"] for record in read_errored(summary)),
     }
 
 

@@ -1,7 +1,9 @@
-"""Small valid PDFs, made without a library, in the forms in which they occur."""
+"""Small valid PDFs in the forms in which they occur; without a library where it is not about encryption."""
 
 from __future__ import annotations
 
+import io
+import struct
 import zlib
 
 
@@ -14,47 +16,62 @@ def pdf(pages: int = 1, *, padding: int = 0, text: str = "Page") -> bytes:
     return _assemble(objects, b"/Root 1 0 R")
 
 
-def encrypted_pdf() -> bytes:
-    """A PDF whose trailer names an encryption."""
-    return _assemble(
-        [*_objects(1, "secret"), b"<< /Filter /Standard /V 2 /R 3 >>"], b"/Root 1 0 R /Encrypt 6 0 R"
-    )
+def encrypted_pdf(pages: int = 1, *, user: str = "secret", algorithm: str = "AES-128") -> bytes:
+    """A PDF with an owner's password and a user's; without the latter (``user=""``) everybody may open it."""
+    from pypdf import PdfReader, PdfWriter
+
+    writer = PdfWriter(clone_from=PdfReader(io.BytesIO(pdf(pages))))
+    writer.encrypt(user_password=user, owner_password="owner", algorithm=algorithm)
+    target = io.BytesIO()
+    writer.write(target)
+    return target.getvalue()
 
 
-def pdf_with_object_streams(pages: int = 1) -> bytes:
-    """As since PDF 1.5: the page tree compressed, a cross-reference stream in place of the table."""
-    objects = [b"", *_objects(pages, "Page")[: 2 + pages]]
-    inside = {number: objects[number] for number in range(1, 3 + pages)}
+def pdf_with_object_streams(pages: int = 1, *, compressed: bool = True, trailer: bytes = b"") -> bytes:
+    """As since PDF 1.5: the page tree in an object stream, a cross-reference stream in place of the table."""
+    inside = _objects(pages, "Page")[: 2 + pages]
     offsets, body = [], b""
-    for number, content in inside.items():
+    for number, content in enumerate(inside, 1):
         offsets.append(b"%d %d" % (number, len(body)))
         body += content + b" "
     header = b" ".join(offsets) + b" "
-    packed = zlib.compress(header + body)
-    stream = b"<< /Type /ObjStm /N %d /First %d /Filter /FlateDecode /Length %d >> stream\n" % (
-        len(inside),
+    packed = zlib.compress(header + body) if compressed else header + body
+    count, filter_ = len(inside), b"/Filter /FlateDecode " if compressed else b""
+    data = b"%PDF-1.5\n"
+    tree, table = count + 1, count + 2
+    places = [b"\x02" + struct.pack(">IH", tree, index) for index in range(count)]
+    places.append(b"\x01" + struct.pack(">IH", len(data), 0))
+    data += b"%d 0 obj\n<< /Type /ObjStm /N %d /First %d %s/Length %d >> stream\n" % (
+        tree,
+        count,
         len(header),
+        filter_,
         len(packed),
     )
-    data = b"%PDF-1.5\n90 0 obj\n" + stream + packed + b"\nendstream\nendobj\n"
+    data += packed + b"\nendstream\nendobj\n"
     start = len(data)
-    table = zlib.compress(b"\x00" * 20)
-    data += (
-        b"91 0 obj\n<< /Type /XRef /Root 1 0 R /W [1 2 1] /Size 92 /Filter /FlateDecode"
-        b" /Length %d >> stream\n" % len(table)
+    places.append(b"\x01" + struct.pack(">IH", start, 0))
+    entries = b"\x00" * 7 + b"".join(places)
+    entries = zlib.compress(entries) if compressed else entries
+    data += b"%d 0 obj\n<< /Type /XRef %s /Root 1 0 R /W [1 4 2] /Size %d %s/Length %d >> stream\n" % (
+        table,
+        trailer,
+        table + 1,
+        filter_,
+        len(entries),
     )
-    return data + table + b"\nendstream\nendobj\nstartxref\n%d\n%%%%EOF\n" % start
+    return data + entries + b"\nendstream\nendobj\nstartxref\n%d\n%%%%EOF\n" % start
 
 
 def edited_pdf(pages_before: int, pages_after: int) -> bytes:
     """A PDF to which an editor appended a new page tree."""
-    new_root = _objects(pages_after, "Page")[1]
-    return (
-        pdf(pages_before)
-        + b"2 0 obj\n"
-        + new_root
-        + b"\nendobj\ntrailer << /Root 1 0 R >>\nstartxref\n0\n%%EOF\n"
-    )
+    before = pdf(pages_before)
+    start = len(before)
+    new_tree = b"2 0 obj\n" + _objects(pages_after, "Page")[1] + b"\nendobj\n"
+    table = b"xref\n2 1\n%010d 00000 n \n" % start
+    previous = before.rindex(b"xref\n0")
+    trailer = b"trailer << /Size %d /Root 1 0 R /Prev %d >>\n" % (99, previous)
+    return before + new_tree + table + trailer + b"startxref\n%d\n%%%%EOF\n" % (start + len(new_tree))
 
 
 def _objects(pages: int, text: str) -> list[bytes]:

@@ -19,7 +19,8 @@ class TaskInstance:
 class Supervisor:
     """Answers that the task instance is in this state; in a fresh triggerer that takes seconds.
 
-    :param latest_try: the last one that has begun; None where an operator of others' does not say so
+    Args:
+        latest_try: the last one that has begun; None where an operator of others' does not say so.
     """
 
     def __init__(self, state: str, seconds: float = 0.0, latest_try: int | None = 1) -> None:

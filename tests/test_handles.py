@@ -9,20 +9,19 @@ from airflow.sdk import DAG, task
 
 from airflow_claude_batch import ClaudeBatchResultsOperator, ClaudeBatchSensor, ClaudeBatchSubmitOperator
 from airflow_claude_batch.batches.errors import InputError
+from airflow_claude_batch.common.handle import Handle
 from airflow_claude_batch.emulator.testing import Emulator
-from airflow_claude_batch.handles import Handle
+from airflow_claude_batch.testing.dag_runs import run_dag
 from tests.batches.waits import create
-from tests.harness.dag_runs import run_dag
 
 HANDLES = [{"job": f"file:///jobs/{n}", "batch_ids": [f"b{n}"], "request_count": 1} for n in range(2)]
 
 
 @pytest.fixture
-def emulator(claude_batch_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Emulator:
-    connection = {"conn_type": "anthropic", "password": "any-key", "host": claude_batch_emulator.url}
-    monkeypatch.setenv("AIRFLOW_CONN_ANTHROPIC_DEFAULT", json.dumps(connection))
-    claude_batch_emulator.settings(duration=1)
-    return claude_batch_emulator
+def emulator(emulator: Emulator) -> Emulator:
+    """One whose batches end after a second."""
+    emulator.settings(duration=1)
+    return emulator
 
 
 @pytest.mark.parametrize("value", [None, "", " ", [], {}, {"batch_ids": []}, [""], ["b1", None], 7])

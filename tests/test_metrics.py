@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from airflow_claude_batch.common.metrics import AirflowMetrics
 from airflow_claude_batch.emulator.testing import RETRIEVE, Emulator
-from airflow_claude_batch.metrics import AirflowMetrics
 from airflow_claude_batch.triggers.claude_batch import ClaudeBatchTrigger
 from tests.batches.waits import answered, create, run
 

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from uv import find_uv_bin
 
 REPOSITORY = Path(__file__).parents[1]
 BUNDLE = "airflow_claude_batch/plugins/static/main.js"
+PACKAGE = "airflow-claude-batch"
 LOAD_ENTRY_POINTS = """
 import importlib.metadata, json
 points = importlib.metadata.distribution("airflow-claude-batch").entry_points
@@ -42,6 +44,13 @@ def run(*command: str | Path, folder: Path) -> str:
 
 def uv(*arguments: str | Path, folder: Path) -> str:
     return run(find_uv_bin(), *arguments, folder=folder)
+
+
+def project_url(name: str) -> str | None:
+    """An address that pyproject.toml names; None as long as there is no public one."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    url: str | None = project.get("urls", {}).get(name)
+    return url
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +86,8 @@ def test_the_source_distribution_has_the_sources_of_the_page_but_no_tests_and_no
 ) -> None:
     with tarfile.open(source) as archive:
         names = [name.partition("/")[2] for name in archive.getnames()]
-    assert {BUNDLE, "airflow_claude_batch/plugins/ui/src/main.tsx", "LICENSE", "README.md"} <= set(names)
+    assert {BUNDLE, "airflow_claude_batch/plugins/ui/src/main.tsx"} <= set(names)
+    assert {"CHANGELOG.md", "LICENSE", "README.md"} <= set(names)
     assert not [name for name in names if name.startswith("tests") or "node_modules" in name]
 
 
@@ -105,12 +115,18 @@ def test_an_airflow_with_pinned_versions_takes_the_wheel_and_changes_none_of_the
     assert loaded == {
         "provider_info": "airflow_claude_batch.get_provider_info",
         "claude_batches": "airflow_claude_batch.plugins.claude_batches",
-        "claude-batch": "airflow_claude_batch.cli",
+        "claude-batch": "airflow_claude_batch.cli.parser",
         "claude-batch-emulator": "airflow_claude_batch.emulator.cli",
     }
     commands = python.parent
+    provider = run(commands / "airflow", "providers", "get", PACKAGE, "--full", "-o", "json", folder=tmp_path)
+    (shown,) = json.loads(provider.splitlines()[-1])
+    assert shown["documentation-url"] == project_url("Documentation")
+    assert "Documentation: the folder docs of the source distribution" in shown["description"]
+    changelog = next(word for word in shown["description"].split() if word.endswith("CHANGELOG.md"))
+    assert (python.parents[1] / changelog).read_bytes() == (REPOSITORY / "CHANGELOG.md").read_bytes()
     storage = tmp_path.as_uri()
-    purged = run(commands / "claude-batch", "--storage-path", storage, "purge", "--dry-run", folder=tmp_path)
+    purged = run(commands / "claude-batch", "purge", "--dry-run", "--storage-path", storage, folder=tmp_path)
     assert purged.splitlines()[-1].startswith("would delete 0 jobs")
     assert "usage: claude-batch-emulator" in run(
         commands / "claude-batch-emulator", "--help", folder=tmp_path

@@ -10,20 +10,24 @@ from __future__ import annotations
 import contextlib
 import datetime
 import gzip
-import io
 import os
 import posixpath
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any, cast
 
 BLOCK = 1 << 20
 """Bytes moved at a time when a file is streamed."""
 UPLOAD_BLOCK = 8 << 20
-"""Bytes that are held before they go to the store (S3 takes 10,000 such blocks; fsspec would hold 50 MB)."""
+"""Bytes that are held on their way to or from a store (S3 takes 10,000 such blocks; fsspec's are 50 MB)."""
+
+LONGEST_LINE = 256_000_000
+"""Bytes of a line that is read back: a request is stored as one, and no batch takes a longer one."""
 
 _LOCAL = ("file", "local")
+_TEMPORARY = ".tmp-"
+"""In the name of a file that is being written; a kill may leave it behind."""
 _COMMIT_ON_CLOSE = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az")
 """Protocols of stores where an object that is streamed appears, whole, when its file is closed."""
 
@@ -72,13 +76,34 @@ class Folder:
         """The whole file; raises ``FileNotFoundError`` where there is none."""
         return cast(bytes, self.fs.cat_file(self.locate(name)))
 
+    def read_range(self, name: str, start: int, length: int) -> bytes:
+        """Some bytes of the stored file."""
+        return cast(bytes, self.fs.cat_file(self.locate(name), start=start, end=start + length))
+
     def exists(self, name: str) -> bool:
         """Whether the file is there now (listings that the file system caches are not asked)."""
         self.fs.invalidate_cache(self.path)
         return bool(self.fs.exists(self.locate(name)))
 
+    @property
+    def is_there(self) -> bool:
+        """Whether it exists; on an object store, which has no folders, whether its bucket does."""
+        self.fs.invalidate_cache()
+        top = self.path if self.is_local else self.path.strip("/").partition("/")[0]
+        return bool(self.fs.exists(top))
+
     def names(self) -> list[str]:
-        """Names directly in this folder, sorted; empty where the folder does not exist."""
+        """Names directly in this folder, sorted; empty where the folder does not exist.
+
+        What a killed writer left half written is no record and is left out.
+        """
+        return [name for name in self._list() if _TEMPORARY not in name]
+
+    def unfinished(self) -> list[str]:
+        """Names of files that are being written, or that a killed writer left half written."""
+        return [name for name in self._list() if _TEMPORARY in name]
+
+    def _list(self) -> list[str]:
         self.fs.invalidate_cache(self.path)
         try:
             entries = self.fs.ls(self.path, detail=False)
@@ -86,17 +111,33 @@ class Folder:
             return []
         return sorted(posixpath.basename(str(entry).rstrip("/")) for entry in entries)
 
+    def find(self) -> Iterator[tuple[str, datetime.datetime | None]]:
+        """Files in this folder and below, by name, and when each was last written, where the store says so.
+
+        One listing, whatever is there: on S3 a call for 1,000 files. s3fs keeps it, so that a read of one of
+        them takes one call, and a file that is written later counts as not there until `exists` is asked.
+        """
+        if self.is_local:  # ten times as quick as fsspec's
+            yield from _find_local(self.path)
+            return
+        self.fs.invalidate_cache(self.path)
+        top = self.fs._strip_protocol(self.path)
+        found = self.fs.find(self.path, detail=True)
+        for path, about in found.items():
+            yield path.removeprefix(top).strip("/"), _written(about)
+
     def write(self, name: str, data: bytes, *, durable: bool = True) -> None:
         """Replace the file as a whole: a reader sees the old content or the new, nothing between.
 
-        :param durable: on a local disk, return only when the content would outlive a power failure
+        Args:
+            durable: on a local disk, return only when the content would outlive a power failure.
         """
         path = self.locate(name)
         if not self.is_local:
             self.fs.pipe_file(path, data)
             return
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        temporary = f"{path}.tmp-{secrets.token_hex(4)}"
+        temporary = f"{path}{_TEMPORARY}{secrets.token_hex(4)}"
         try:
             with open(temporary, "wb") as file:
                 file.write(data)
@@ -110,22 +151,38 @@ class Folder:
             raise
 
     def create(self, name: str, data: bytes) -> bool:
-        """Write the file if there is none. Of several writers at once exactly one gets ``True``.
+        """Write the file if there is none, and whole: of several writers at once exactly one gets ``True``.
 
-        Relies on ``O_EXCL`` or on the store's conditional PUT (S3, GCS, Azure). A store that has
-        neither is asked first whether the file exists.
+        Relies on the store's conditional PUT (S3, GCS, Azure); on a local disk a finished file is linked to
+        the name. A writer whose first try was written although its answer was lost gets ``True``, too.
+
+        Args:
+            name: of the file, in this folder.
+            data: its content; it has to tell the writers apart.
         """
+        created = self._link(name, data) if self.is_local else self._put_if_none(name, data)
+        return created or self._holds(name, data)
+
+    def _link(self, name: str, data: bytes) -> bool:
         path = self.locate(name)
         self._make_parent(path)
-        if self.is_local:
-            try:
-                with open(path, "xb") as file:
-                    file.write(data)
-            except FileExistsError:
-                return False
-            return True
+        temporary = f"{path}{_TEMPORARY}{secrets.token_hex(4)}"
         try:
-            self.fs.pipe_file(path, data, mode="create")
+            with open(temporary, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        return True
+
+    def _put_if_none(self, name: str, data: bytes) -> bool:
+        try:
+            self.fs.pipe_file(self.locate(name), data, mode="create")
         except FileExistsError:
             return False
         except OSError as error:
@@ -135,9 +192,15 @@ class Folder:
             raise
         return True
 
+    def _holds(self, name: str, data: bytes) -> bool:
+        try:
+            return self.read(name) == data
+        except FileNotFoundError:
+            return False
+
     def open_read(self, name: str) -> IO[bytes]:
         """Open for streaming; ``.gz`` files are decompressed on the way."""
-        file = self.fs.open(self.locate(name), "rb")
+        file = self.fs.open(self.locate(name), "rb", block_size=UPLOAD_BLOCK)
         return cast("IO[bytes]", gzip.open(file) if name.endswith(".gz") else file)
 
     def open_write(self, name: str) -> IO[bytes]:
@@ -148,7 +211,7 @@ class Folder:
         """
         path = self.locate(name)
         self._make_parent(path)
-        file = self.fs.open(path, "wb")
+        file = self.fs.open(path, "wb", block_size=UPLOAD_BLOCK)
         return cast("IO[bytes]", _GzipWriter(file) if name.endswith(".gz") else file)
 
     @contextlib.contextmanager
@@ -166,7 +229,7 @@ class Folder:
                 file.closed = True  # to close it would commit what is there
                 raise
             return
-        temporary = f"{path}.tmp-{secrets.token_hex(4)}"
+        temporary = f"{path}{_TEMPORARY}{secrets.token_hex(4)}"
         self._make_parent(path)
         try:
             with self.fs.open(temporary, "wb", block_size=UPLOAD_BLOCK) as file:
@@ -183,6 +246,7 @@ class Folder:
 
     def modified(self, name: str) -> datetime.datetime:
         """When the file was last written."""
+        self.fs.invalidate_cache(self.path)
         moment = self.fs.modified(self.locate(name))
         return cast(datetime.datetime, moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC))
 
@@ -192,10 +256,35 @@ class Folder:
         with contextlib.suppress(FileNotFoundError):
             self.fs.rm(self.path, recursive=True)
 
+    def take(self, name: str) -> bytes | None:
+        """Delete one file and return what was in it; None where there is none.
+
+        On a local disk it is the file that was there at that very moment, whoever wrote it last.
+        """
+        path = self.locate(name)
+        aside = f"{path}{_TEMPORARY}{secrets.token_hex(4)}" if self.is_local else path
+        try:
+            if self.is_local:
+                os.replace(path, aside)
+            data: bytes = self.fs.cat_file(aside)
+            self.fs.rm_file(aside)
+        except FileNotFoundError:
+            return None
+        return data
+
     def remove_file(self, name: str) -> None:
         """Delete one file, if it is there."""
         with contextlib.suppress(FileNotFoundError):
             self.fs.rm_file(self.locate(name))
+
+    def remove_files(self, names: list[str]) -> None:
+        """Delete many files; those that are gone already are no error."""
+        if self.is_local:
+            for name in names:
+                self.remove_file(name)
+        elif names:
+            with contextlib.suppress(FileNotFoundError):
+                self.fs.rm([self.locate(name) for name in names])
 
     @property
     def is_local(self) -> bool:
@@ -210,6 +299,28 @@ class Folder:
         # Object stores have no folders, and creating one there could try to create a bucket.
         if self.is_local:
             os.makedirs(os.path.dirname(path), exist_ok=True)
+
+
+def _find_local(top: str, below: str = "") -> Iterator[tuple[str, datetime.datetime]]:
+    try:
+        entries = list(os.scandir(posixpath.join(top, below)))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for entry in entries:
+        name = posixpath.join(below, entry.name)
+        if entry.is_dir(follow_symlinks=False):
+            yield from _find_local(top, name)
+            continue
+        with contextlib.suppress(FileNotFoundError):  # deleted since
+            yield name, datetime.datetime.fromtimestamp(entry.stat().st_mtime, datetime.UTC)
+
+
+def _written(about: Mapping[str, Any]) -> datetime.datetime | None:
+    """When a file was last written, as the listings of different stores say it."""
+    moment = about.get("mtime") or about.get("LastModified") or about.get("last_modified")
+    if isinstance(moment, float):
+        return datetime.datetime.fromtimestamp(moment, datetime.UTC)
+    return moment if isinstance(moment, datetime.datetime) and moment.tzinfo else None
 
 
 class _GzipWriter(gzip.GzipFile):
@@ -232,20 +343,35 @@ def iter_blocks(file: IO[bytes], size: int = BLOCK) -> Iterator[bytes]:
         yield block
 
 
-def iter_lines(file: IO[bytes], size: int = BLOCK) -> Iterator[bytes]:
+class LineTooLongError(Exception):
+    """A line is longer than what the reader takes."""
+
+
+def iter_lines(file: IO[bytes], size: int = BLOCK, longest: int = LONGEST_LINE) -> Iterator[bytes]:
     """Lines without their end, read in blocks.
 
     Iterating an S3 handle line by line takes minutes where blocks take seconds.
+
+    Args:
+        file: Open for reading.
+        size: Bytes of a block.
+        longest: Bytes of a line at the most; no more than that and two blocks are held.
+
+    Raises:
+        LineTooLongError: For a longer line, when the lines before it have been given out.
     """
-    rest = b""
+    rest: list[bytes] = []  # of a line that goes on; joined once, so that a long one costs no square
+    held = 0
     for block in iter_blocks(file, size):
-        lines = (rest + block).split(b"\n")
-        rest = lines.pop()
-        yield from lines
-    if rest:
-        yield rest
-
-
-def buffered(file: IO[bytes]) -> io.BufferedWriter:
-    """Gather small writes into blocks before they reach the store."""
-    return io.BufferedWriter(cast("io.RawIOBase", file), BLOCK)
+        lines = block.split(b"\n")
+        if len(lines) > 1:
+            rest.append(lines[0])
+            yield b"".join(rest)
+            rest, held = [], 0
+            yield from lines[1:-1]
+        rest.append(lines[-1])
+        held += len(lines[-1])
+        if held > longest:
+            raise LineTooLongError(f"a line of more than {longest} bytes")
+    if held:
+        yield b"".join(rest)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow.providers.common.compat.sdk import context_merge, determine_kwargs
 from airflow.sdk import XComArg
 from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_decorator_factory
 
@@ -16,21 +17,29 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from airflow_claude_batch.decorators.arguments import ClaudeBatchArguments
+    from airflow_claude_batch.operators.arguments import DecoratorArguments
 
 
 class HiddenArguments:
     """Arguments of a function whose text form says nothing of their content.
 
     Airflow stores template fields as text once they are rendered, and what comes from upstream tasks
-    may be the very data that prompts are made of.
+    may be the very data that prompts are made of. A template that asks for one of them by its name or
+    position (``map_index_template="{{ task.op_kwargs['region'] }}"``) gets it.
     """
 
-    def __init__(self, count: int) -> None:
-        self._count = count
+    def __init__(self, arguments: Any) -> None:
+        self._arguments = arguments
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._arguments[key]
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """One of them by its name."""
+        return self._arguments.get(key, default)
 
     def __str__(self) -> str:
-        return f"<{self._count} arguments>"
+        return f"<{len(self._arguments)} arguments>"
 
     __repr__ = __str__
 
@@ -41,8 +50,9 @@ class ClaudeBatchDecoratedOperator(DecoratedOperator, ClaudeBatchOperator):
     The function is called on a worker, once in the life of a task instance: not again when the task
     resumes after a wait, nor on a retry once its records are stored. A generator streams.
 
-    :param python_callable: returns or yields records, prompts (strings) or requests, or returns the URI
-        of files or a source of ``airflow_claude_batch.sources``
+    Args:
+        python_callable: returns or yields records, prompts (strings) or requests, or returns the URI of
+            files or a source of ``airflow_claude_batch.sources``.
     """
 
     template_fields: Sequence[str] = ("op_args", "op_kwargs", *ClaudeBatchOperator.template_fields)
@@ -75,12 +85,10 @@ class ClaudeBatchDecoratedOperator(DecoratedOperator, ClaudeBatchOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Call the function when its records are wanted, and go on like ``ClaudeBatchOperator``."""
         self.requests = partial(self._call, context)
+        context_merge(context, self._op_kwargs)
         return ClaudeBatchOperator.execute(self, context)
 
     def _call(self, context: Context) -> Any:
-        from airflow.providers.common.compat.sdk import context_merge, determine_kwargs
-
-        context_merge(context, self._op_kwargs)
         arguments = determine_kwargs(self.python_callable, self._op_args, context)
         return self.python_callable(*self._op_args, **arguments)
 
@@ -90,7 +98,7 @@ def _shown(arguments: Any) -> Any:
     values = list(arguments.values() if isinstance(arguments, Mapping) else arguments)
     if not values or any(_is_unresolved(value) for value in values):
         return arguments
-    return HiddenArguments(len(values))
+    return HiddenArguments(arguments)
 
 
 def _is_unresolved(value: Any) -> bool:
@@ -105,15 +113,16 @@ def _references(value: Any) -> Iterator[Any]:
 
 
 def claude_batch_task(
-    python_callable: Callable[..., Any] | None = None, **kwargs: Unpack[ClaudeBatchArguments]
+    python_callable: Callable[..., Any] | None = None, **kwargs: Unpack[DecoratorArguments]
 ) -> TaskDecorator:
     """Make a function a task that sends its records as message batches; in DAG files ``@task.claude_batch``.
 
     Airflow's own type stub knows no decorators of providers. Where an editor should know the arguments,
     use this function itself: ``@claude_batch_task(model=...)`` is the same.
 
-    :param python_callable: the function
-    :param kwargs: arguments of ``ClaudeBatchOperator`` except ``requests``
+    Args:
+        python_callable: the function.
+        kwargs: arguments of ``ClaudeBatchOperator`` except ``requests``.
     """
     return task_decorator_factory(
         python_callable=python_callable,

@@ -51,6 +51,8 @@ A fault rule is ``{"match": {"method", "path", "api_key"}, "skip", "times", "pro
 ``duplicate_lines``  send lines twice: ``custom_ids``, or ``count``
 ``raw_lines``        add ``lines`` (``text``, ``base64`` or ``size``) at ``position`` start, spread or end
 ``omit``             leave out the lines of ``custom_ids``
+``damage_lines``     damage the lines of ``custom_ids``; ``how``: half, garbled, without_id, other_id,
+                     joined, torn
 ===================  ==================================================================================
 
 What goes wrong inside batches (errored, expired, refused requests) is a setting: `settings.Outcomes`.

@@ -12,12 +12,12 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from airflow_claude_batch.emulator.admin import Admin, admin_error
-from airflow_claude_batch.emulator.emulation import Emulation
-from airflow_claude_batch.emulator.errors import ApiError
-from airflow_claude_batch.emulator.gate import Gate
-from airflow_claude_batch.emulator.routes import Api
-from airflow_claude_batch.emulator.settings import Settings
+from airflow_claude_batch.emulator.api.errors import ApiError
+from airflow_claude_batch.emulator.api.gate import Gate
+from airflow_claude_batch.emulator.api.routes import Api
+from airflow_claude_batch.emulator.control.admin import Admin, admin_error
+from airflow_claude_batch.emulator.control.emulation import Emulation
+from airflow_claude_batch.emulator.control.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -45,9 +45,14 @@ _API_ERRORS = {ApiError: _on_api_error, HTTPException: _on_http_error}
 _ADMIN_MISTAKES = (msgspec.ValidationError, ValueError, KeyError, re.error)
 
 
-def create_app(settings: Settings | None = None) -> ASGIApp:
-    """The emulator as an ASGI application; it needs :func:`connection.protocol` to cut connections."""
-    emulation = Emulation(settings or Settings())
+def create_app(settings: Settings | None = None, emulation: Emulation | None = None) -> ASGIApp:
+    """The emulator as an ASGI application; it needs :func:`connection.protocol` to cut connections.
+
+    Args:
+        settings: To start with.
+        emulation: What it holds, where that is there already.
+    """
+    emulation = emulation or Emulation(settings or Settings())
     api = Starlette(routes=Api(emulation.store, emulation.blocks).routes(), exception_handlers=_API_ERRORS)
     gate = Gate(api, emulation.store, emulation.journal, emulation.faults)
 

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 import msgspec
 import uvicorn
 
+from airflow_claude_batch.emulator.api.connection import protocol
 from airflow_claude_batch.emulator.app import create_app
-from airflow_claude_batch.emulator.connection import protocol
-from airflow_claude_batch.emulator.settings import Settings, merged
+from airflow_claude_batch.emulator.arguments import ARGUMENTS
+from airflow_claude_batch.emulator.control.settings import Settings, merged
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +29,11 @@ _THREAD_SWITCH_SECONDS = 0.001
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the emulator until it is told to stop; returns the exit status."""
-    arguments = _parser().parse_args(argv)
+    return serve(_parser().parse_args(argv))
+
+
+def serve(arguments: argparse.Namespace) -> int:
+    """The same, with its arguments read."""
     try:
         settings = _settings(arguments)
     except (OSError, msgspec.DecodeError) as error:
@@ -102,23 +107,10 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     return merged(settings, {name: value for name, value in given.items() if value is not None})
 
 
-def _duration(text: str) -> float | str:
-    return text if text == "manual" else float(text)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="claude-batch-emulator", description="A local Claude Message Batches API, for demos and tests."
     )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: loopback only)")
-    parser.add_argument("--port", type=int, default=8765, help="0: any free port (default: 8765)")
-    parser.add_argument("--speed", type=float, help="batches are processed this many times as fast")
-    parser.add_argument(
-        "--duration", type=_duration, help='seconds a batch takes, or "manual" (default: by size)'
-    )
-    parser.add_argument("--api-key", help="the only accepted key (default: any)")
-    parser.add_argument("--settings", type=Path, metavar="FILE", help="JSON file with any of the settings")
-    parser.add_argument("--max-seconds", type=float, help="stop by itself after this time")
-    parser.add_argument("--ready-file", type=Path, metavar="FILE", help="write the URL here once it listens")
-    parser.add_argument("--stop-with-stdin", action="store_true", help="stop when standard input ends")
+    for flag, options in ARGUMENTS.items():
+        parser.add_argument(flag, **options)
     return parser

@@ -7,7 +7,8 @@ As a context manager::
         ...
         emulator.end(batch.id)
 
-or as a pytest fixture: see `airflow_claude_batch.emulator.pytest_plugin`.
+or as a pytest fixture: see `airflow_claude_batch.emulator.pytest_plugin`; tests of a DAG want
+`airflow_claude_batch.testing.pytest_plugin`.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ RETRIEVE = r"/v1/messages/batches/[^/]+$"
 """Path of retrieve and delete."""
 CANCEL = r"/cancel$"
 RESULTS = r"/results$"
+MESSAGES = r"/v1/messages$"
+"""Path of a single call."""
 
 _START_SECONDS = 30.0
 _CALL_SECONDS = 120.0
@@ -56,7 +59,7 @@ class Emulator:
         """Base URL for API clients."""
 
     def settings(self, **changes: Any) -> dict[str, Any]:
-        """Change settings (see `airflow_claude_batch.emulator.settings.Settings`) and return them all."""
+        """Change settings (see `emulator.control.settings.Settings`) and return them all."""
         return self._dict("PATCH" if changes else "GET", "/settings", changes or None)
 
     def fault(
@@ -74,7 +77,7 @@ class Emulator:
     ) -> int:
         """Put a fault rule in force, for one matching request or for ``times`` of them (``None``: all).
 
-        ``kind`` and its further fields are those of `airflow_claude_batch.emulator.faults`, for example
+        ``kind`` and its further fields are those of `emulator.control.faults`, for example
         ``fault("drop_after", method="POST", path=CREATE)``. Returns the rule's number.
         """
         match = {"method": method, "path": path, "api_key": api_key}

@@ -6,6 +6,7 @@ Connection type, authentication and clients are those of ``apache-airflow-provid
 from __future__ import annotations
 
 import asyncio
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import anthropic
@@ -14,11 +15,12 @@ from airflow.providers.anthropic.hooks.anthropic import AnthropicHook
 from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, Connection
 
-from airflow_claude_batch.batches.api import AsyncBatchesApi, BatchesApi
+from airflow_claude_batch.batches.api.client import AsyncBatchesApi, BatchesApi
+from airflow_claude_batch.batches.api.messages import MessagesApi
 from airflow_claude_batch.batches.errors import WaitAccessError
 
 if TYPE_CHECKING:
-    from airflow_claude_batch.batches.api import Batch
+    from airflow_claude_batch.batches.api.client import Batch
 
 
 class ClaudeBatchHook(AnthropicHook):
@@ -27,7 +29,8 @@ class ClaudeBatchHook(AnthropicHook):
     Where the default connection does not exist, the SDK's own environment variables are used
     (``ANTHROPIC_API_KEY``, ``ANTHROPIC_BASE_URL``).
 
-    :param conn_id: the connection; ``anthropic_default`` unless told otherwise
+    Args:
+        conn_id: the connection; ``anthropic_default`` unless told otherwise.
     """
 
     @classmethod
@@ -52,24 +55,43 @@ class ClaudeBatchHook(AnthropicHook):
         return self._connection.extra_dejson.get("model") or None
 
     @property
-    def batches(self) -> BatchesApi:
-        """The Message Batches API, synchronous.
+    def connection_price_factor(self) -> Any:
+        """The connection's own discount, from its extra; None where it has none."""
+        return self._connection.extra_dejson.get("price_factor")
 
-        :raises AnthropicError: on a platform that has no message batches (Bedrock, Vertex, Foundry)
+    @cached_property
+    def batches(self) -> BatchesApi:
+        """The Message Batches API, synchronous; one object, since it remembers what time the API has.
+
+        Raises:
+            AnthropicError: on a platform that has no message batches (Bedrock, Vertex, Foundry).
         """
         self._require_first_party("The Message Batches API")
         return BatchesApi(self._first_party_conn, self.conn_id)
 
+    @property
+    def messages(self) -> MessagesApi:
+        """Single Messages calls, for an event loop that is not running yet; close it after use."""
+        return MessagesApi(self._build_async_client())
+
     async def get_async_batches(self) -> AsyncBatchesApi:
         """The Message Batches API for an event loop, which is not blocked meanwhile; close it after use.
 
-        :raises WaitAccessError: when there is no such connection, or it can make no client that has batches
+        Raises:
+            WaitAccessError: when there is no such connection, or it can make no client that has batches.
         """
         try:
-            self._connection = await get_async_connection(self.conn_id, hook=self)
+            self._connection = await self._find_connection()
             return AsyncBatchesApi(await asyncio.to_thread(self._build_async_client))
         except (AirflowNotFoundException, AnthropicError, anthropic.AnthropicError, ValueError) as error:
             raise WaitAccessError(f"{type(error).__name__}: {error}") from error
+
+    async def _find_connection(self) -> Connection:
+        try:
+            return await get_async_connection(self.conn_id, hook=self)
+        except AirflowNotFoundException:
+            # The supervisor of `dag.test()` answers synchronous questions only; the other way finds nothing.
+            return await asyncio.to_thread(self.get_connection, self.conn_id)
 
     def _build_async_client(self) -> Any:
         # In a thread: it reads certificates from the disk, and masking the connection's secrets

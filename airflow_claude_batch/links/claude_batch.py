@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.common.compat.sdk import XCom
 from airflow.sdk import BaseOperatorLink
 
+from airflow_claude_batch.common.handle import Handle, is_plan
+from airflow_claude_batch.common.xcoms import XCOM_KEY
 from airflow_claude_batch.links.urls import console_url, folder_url
 
 if TYPE_CHECKING:
@@ -34,13 +37,10 @@ class OutputFolderLink(BaseOperatorLink):
 
 
 def _batch_ids(operator: Any, ti_key: TaskInstanceKey) -> list[str]:
-    from airflow_claude_batch.handles import Handle
-
-    if getattr(operator, "batch", None) is not None:
-        return Handle.parse(operator.batch).batch_ids
-    from airflow.providers.common.compat.sdk import XCom
-
-    from airflow_claude_batch.announcement import XCOM_KEY
-
+    batch = getattr(operator, "batch", None)
+    if is_plan(batch):
+        return []
+    if batch is not None:
+        return Handle.parse(batch).batch_ids
     announced = XCom.get_value(key=XCOM_KEY, ti_key=ti_key)
     return list((announced or {}).get("batch_ids") or [])

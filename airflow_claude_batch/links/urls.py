@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from urllib.parse import quote, urlsplit
 
+from airflow.providers.common.compat.sdk import conf
+
 CONSOLE_URL = "https://platform.claude.com/settings/workspaces/default/batches/{batch_id}"
 """The Console names the workspace in its addresses; a key does not tell which workspace it belongs to."""
 
 
 def console_url(batch_id: str) -> str | None:
     """Page of a batch in the Claude Console; None where ``[claude_batch] console_url`` is set to nothing."""
-    from airflow.providers.common.compat.sdk import conf
-
     template = conf.get("claude_batch", "console_url", fallback=CONSOLE_URL)
     if not template.startswith("https://"):
         return None

@@ -1,20 +1,13 @@
-"""Where requests come from, and how their content is kept out of Airflow's database and logs."""
+"""How the content of requests is kept out of Airflow's database and logs."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+import os
+from typing import Any
 
-from airflow.sdk import XComArg
+from airflow.sdk import ObjectStoragePath, XComArg
 
-from airflow_claude_batch.sources import Files, Source
-
-if TYPE_CHECKING:
-    from airflow.sdk import Context
-
-_URI = re.compile(r"(?:[a-zA-Z][a-zA-Z0-9+.-]*:/)?/[^\s]+")
-"""A URI or an absolute path, and nothing else."""
+from airflow_claude_batch.sources import Files, Source, is_place
 
 
 class HiddenRequests:
@@ -28,15 +21,31 @@ class HiddenRequests:
         self.value = value
 
     @classmethod
-    def wrap(cls, value: Any) -> Any:
-        """Hide a value; what Airflow has to resolve or render stays as it is: XComs, and where files are."""
+    def wrap(cls, value: Any, before: Any = None) -> Any:
+        """Hide a value; what Airflow has to resolve or render stays as it is: XComs, and where files are.
+
+        An address is one only where the DAG's author wrote it: what an XCom turns out to be is data.
+
+        Args:
+            value: What ``requests`` is set to.
+            before: What it was so far; an XCom where Airflow has just resolved it.
+        """
         if isinstance(value, (XComArg, Source, cls)):
             return value
+        if isinstance(value, (os.PathLike, ObjectStoragePath)) and not isinstance(before, XComArg):
+            return Files(str(value))
+        if isinstance(before, XComArg):
+            return cls(value)
         if isinstance(value, (list, tuple)) and any(isinstance(item, XComArg) for item in value):
             return value
         if isinstance(value, str) and (is_place(value) or "{{" in value):
             return Files(value)
         return cls(value)
+
+    @classmethod
+    def unwrap(cls, value: Any) -> Any:
+        """What was hidden."""
+        return value.value if isinstance(value, cls) else value
 
     def __str__(self) -> str:
         if callable(self.value):
@@ -48,56 +57,52 @@ class HiddenRequests:
     __repr__ = __str__
 
 
-def is_place(value: Any) -> bool:
-    """Whether a value says where files are, as a URI or an absolute path."""
-    return isinstance(value, str) and _URI.fullmatch(value) is not None
+class HiddenText:
+    """A prompt whose text form says nothing of its content."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"<text of {len(self.text)} characters>"
+
+    __repr__ = __str__
 
 
-def read_records(source: Any, context: Context) -> Iterator[Any]:
-    """The records of a source, one after the other.
-
-    A list in a list (the outputs of mapped tasks) is taken apart once. In data from upstream a string
-    that is a URI (but no web page) stands for the files there; any other string is a prompt, and so is
-    every string that a callable yields.
-
-    :raises InputError: for a source that is none
-    """
-    value = source.value if isinstance(source, HiddenRequests) else source
-    from_callable = callable(value)
-    if from_callable:
-        from airflow.providers.common.compat.sdk import determine_kwargs
-
-        value = value(**determine_kwargs(value, (), context))
-    if is_place(value):
-        value = Files(value)
-    if isinstance(value, Source):
-        return _read(value)
-    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
-        raise _no_source(value)
-    return _flatten(value, files=not from_callable)
+def hide_text(value: Any) -> Any:
+    """Hide a text in which there is nothing left for Airflow to render; an address may be seen."""
+    if not isinstance(value, str) or is_place(value) or "{{" in value or "{%" in value or "{#" in value:
+        return value
+    return HiddenText(value)
 
 
-def _flatten(values: Iterable[Any], *, files: bool) -> Iterator[Any]:
-    for value in values:
-        for item in value if isinstance(value, (list, tuple)) else (value,):
-            if files and is_place(item) and "://" in item and not item.startswith("http"):
-                yield from _read(Files(item))
-            else:
-                yield item
+class HiddenInput:
+    """Of operators that send: what is sent, of which Airflow sees where it comes from and no content."""
 
+    @property
+    def requests(self) -> Any:
+        """The source; its content is never rendered, logged or stored in Airflow's database."""
+        return self._requests
 
-def _read(source: Source) -> Iterator[Any]:
-    from airflow_claude_batch.settings import open_folder
+    @requests.setter
+    def requests(self, value: Any) -> None:
+        self._requests = HiddenRequests.wrap(value, getattr(self, "_requests", None))
 
-    return source.read(open_folder)
+    @property
+    def system(self) -> Any:
+        """The system prompt; hidden once it is rendered."""
+        return self._system
 
+    @system.setter
+    def system(self, value: Any) -> None:
+        self._system = hide_text(value)
 
-def _no_source(value: Any) -> Exception:
-    from airflow_claude_batch.batches.errors import Fault, InputError
-    from airflow_claude_batch.batches.requests import shorten
+    @property
+    def shown_requests(self) -> Any:
+        """The source itself."""
+        return HiddenRequests.unwrap(self._requests)
 
-    rule = (
-        "records are wanted: a list or another iterable, a callable that returns or yields them, "
-        "or the URI of files that hold them"
-    )
-    return InputError([Fault(index=0, where="requests", value=shorten(value), rule=rule)])
+    @property
+    def shown_system(self) -> Any:
+        """The system prompt itself."""
+        return self._system.text if isinstance(self._system, HiddenText) else self._system

@@ -6,17 +6,12 @@ imported when that server asks for it.
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
-from airflow.configuration import conf
 from airflow.plugins_manager import AirflowPlugin
 
-URL_PREFIX = "/claude-batches"
-STATIC = Path(__file__).parent / "static"
-BUNDLE = "main.js"
+from airflow_claude_batch.plugins.bundle import URL_PREFIX, bundle_url
+
 OPERATORS = (
     "ClaudeBatchSubmitOperator",
     "ClaudeBatchSensor",
@@ -26,15 +21,8 @@ OPERATORS = (
 )
 
 
-def bundle_url() -> str:
-    """Path of the built bundle, below the path that ``[api] base_url`` has; changes with its content."""
-    base = urlparse(conf.get("api", "base_url", fallback="/")).path.rstrip("/")
-    digest = hashlib.blake2b((STATIC / BUNDLE).read_bytes(), digest_size=6).hexdigest()
-    return f"{base}{URL_PREFIX}/static/{BUNDLE}?v={digest}"
-
-
 def react_apps() -> list[dict[str, Any]]:
-    """The page and the two tabs: one bundle, which sets a global component of each of these names."""
+    """The page, its card and its tabs: one bundle, which sets a global component of each of these names."""
     url = bundle_url()
     return [
         {
@@ -42,6 +30,13 @@ def react_apps() -> list[dict[str, Any]]:
             "destination": "nav",
             "category": "browse",
             "url_route": "claude-batches",
+            "bundle_url": url,
+        },
+        {"name": "Claude Batches Card", "destination": "dashboard", "bundle_url": url},
+        {
+            "name": "Claude Batches",
+            "destination": "dag",
+            "url_route": "claude-batches-dag",
             "bundle_url": url,
         },
         {

@@ -1,7 +1,8 @@
 """Jobs as the page shows them: announcements joined with what their runs' other tasks said and are doing.
 
 Tasks are joined to a job by its URL. What names no job (a task that has not looked at its batches yet)
-belongs to the only job of its run and map index, and to none where there are several.
+belongs to the only job of its run and map index, if it is a task of this package, and to none where there are
+several. A summary always names its job.
 """
 
 from __future__ import annotations
@@ -15,16 +16,22 @@ from typing import Any
 import msgspec
 from sqlalchemy.orm import Session
 
+from airflow_claude_batch.common import xcoms
 from airflow_claude_batch.links.urls import console_url, folder_url
-from airflow_claude_batch.plugins import queries, shapes
-from airflow_claude_batch.plugins.queries import AnnouncedJob, JobValue, TaskKey, TaskState
+from airflow_claude_batch.plugins import shapes
+from airflow_claude_batch.plugins.queries import details
+from airflow_claude_batch.plugins.queries.rows import AnnouncedJob, JobValue, TaskKey, TaskState
 
 LIFETIME = datetime.timedelta(hours=24)
 """The API ends a batch after so long."""
 
+FIRST_BATCHES = 20
+"""Batches that come with a job's details; the others are asked for by page."""
+
 _ACTIVE = frozenset({"queued", "running", "restarting"})
 _FAILED = frozenset({"failed", "upstream_failed"})
 _ENDED_BADLY = _FAILED | {"skipped", "removed"}
+_OURS = ("ClaudeBatch", "@task.claude_batch")
 
 
 @dataclass(kw_only=True)
@@ -37,10 +44,13 @@ class Job:
     summary: shapes.Summary | None = None
     delivered_at: datetime.datetime | None = None
     progress: shapes.Progress | None = None
+    going_direct: shapes.GoingDirect | None = None
     estimate: shapes.Money | None = None
     cancellation: shapes.Cancellation | None = None
     resubmitted: list[str] = field(default_factory=list)
     """Batches that a later task has added to those announced."""
+    unreadable: list[str] = field(default_factory=list)
+    """Keys of XComs of this job that have another form than ours."""
 
     @property
     def batch_ids(self) -> list[str]:
@@ -52,11 +62,34 @@ class Job:
     def in_flight(self) -> bool:
         """Whether its run is still at it; the same rule as the queries'."""
         submitting = next((task.state for task in self.tasks if task.key == self.row.key), None)
-        return self.row.run_state in _ACTIVE and submitting not in _ENDED_BADLY and self.summary is None
+        over = self.summary is not None or xcoms.SUMMARY in self.unreadable
+        return self.row.run_state in _ACTIVE and submitting not in _ENDED_BADLY and not over
+
+    @property
+    def deadline(self) -> datetime.datetime | None:
+        """When the API gives up; None before anything was sent."""
+        submitted = self.announcement.submitted_at
+        known = self.progress.deadline if self.progress else None
+        return known or (submitted + LIFETIME if submitted else None)
+
+    @property
+    def due(self) -> datetime.datetime | None:
+        """When its author wants the results; None where that was not said."""
+        said = [one.deadline for one in (self.summary, self.announcement) if one is not None]
+        return next((due for one in said if (due := shapes.moment(one)) is not None), None)
+
+    def is_late(self, now: datetime.datetime) -> bool:
+        """Whether the results came, or are still to come, after that."""
+        if self.summary is not None and isinstance(self.summary.on_time, bool):
+            return not self.summary.on_time
+        ended = self.delivered_at or (now if self.in_flight else None)
+        return self.due is not None and ended is not None and ended > self.due
 
     @property
     def state(self) -> str:
         """In one word, where the job stands."""
+        if self.unreadable:
+            return "unreadable"
         if self.summary is not None:
             counts = self.summary.counts
             if counts.succeeded == counts.total:
@@ -98,8 +131,8 @@ def load(session: Session, rows: Iterable[AnnouncedJob]) -> list[Job]:
     rows = list(rows)
     if not rows:
         return []
-    values = queries.job_values(session, rows)
-    states = queries.task_states(
+    values = details.job_values(session, rows)
+    states = details.task_states(
         session, rows, {row.key.task_id for row in rows} | {v.key.task_id for v in values}
     )
     values_of: dict[tuple[str, str, int], list[JobValue]] = defaultdict(list)
@@ -116,18 +149,25 @@ def _place(key: TaskKey) -> tuple[str, str, int]:
 
 
 def _join(row: AnnouncedJob, values: list[JobValue], states: list[TaskState]) -> Job:
-    announcement = shapes.read(shapes.Announcement, row.value) or shapes.Announcement()
-    job = Job(row=row, announcement=announcement)
-    alone = sum(value.name == shapes.ANNOUNCEMENT for value in values) == 1
+    announcement = shapes.read(shapes.Announcement, row.value)
+    job = Job(row=row, announcement=announcement or shapes.Announcement())
+    if announcement is None:
+        job.unreadable.append(xcoms.XCOM_KEY)
+    alone = sum(value.name == xcoms.XCOM_KEY for value in values) == 1
+    ours = {state.key for state in states if state.operator.startswith(_OURS)} | {row.key}
     owners: dict[str, bool] = {row.key.task_id: True}
     for value in sorted(values, key=lambda value: value.timestamp):
-        owner = _owner(value)
-        mine = value.key == row.key or (alone if owner is None else owner == announcement.job)
+        owner = shapes.owner(value.value)
+        if not owner and value.key not in ours:
+            continue
+        # A summary always names its job.
+        nameless = alone and (owner == shapes.UNKNOWN or value.name != xcoms.SUMMARY)
+        mine = value.key == row.key or (owner == job.announcement.job if owner else nameless)
         owners[value.key.task_id] = owners.get(value.key.task_id, False) or mine
-        if mine and value.name != shapes.ANNOUNCEMENT:
+        if mine and value.name != xcoms.XCOM_KEY:
             _take(job, value)
     job.tasks = sorted(
-        (state for state in states if owners.get(state.key.task_id, alone)),
+        (state for state in states if owners.get(state.key.task_id, alone and state.key in ours)),
         key=lambda task: (
             task.key != row.key,
             task.start_date is None,
@@ -138,29 +178,30 @@ def _join(row: AnnouncedJob, values: list[JobValue], states: list[TaskState]) ->
     return job
 
 
-def _owner(value: JobValue) -> str | None:
-    handle = shapes.read(shapes.Handle, value.value)
-    return handle.job if handle else None
+_SHAPES: dict[str, tuple[str, type[msgspec.Struct]]] = {
+    xcoms.SUMMARY: ("summary", shapes.Summary),
+    xcoms.PROGRESS: ("progress", shapes.Progress),
+    xcoms.HANDLE_KEY: ("resubmitted", shapes.Handle),
+    xcoms.GOING_DIRECT: ("going_direct", shapes.GoingDirect),
+    xcoms.ESTIMATE: ("estimate", shapes.Money),
+    xcoms.CANCELED: ("cancellation", shapes.Cancellation),
+}
 
 
 def _take(job: Job, value: JobValue) -> None:
-    if value.name == shapes.SUMMARY and (summary := shapes.read(shapes.Summary, value.value)):
-        job.summary, job.delivered_at = summary, value.timestamp
-    elif value.name == shapes.PROGRESS:
-        job.progress = shapes.read(shapes.Progress, value.value)
-    elif value.name == shapes.HANDLE and (handle := shapes.read(shapes.Handle, value.value)):
-        job.resubmitted = handle.batch_ids
-    elif value.name == shapes.ESTIMATE:
-        job.estimate = shapes.read(shapes.Money, value.value)
-    elif value.name == shapes.CANCELED:
-        job.cancellation = shapes.read(shapes.Cancellation, value.value)
+    name, shape = _SHAPES[value.name]
+    found = shapes.read(shape, value.value)
+    if found is None:
+        job.unreadable.append(value.name)
+        return
+    setattr(job, name, found.batch_ids if isinstance(found, shapes.Handle) else found)
+    if value.name == xcoms.SUMMARY:
+        job.delivered_at = value.timestamp
 
 
 def as_row(job: Job) -> dict[str, Any]:
     """A job in a list."""
-    announcement, summary, progress = job.announcement, job.summary, job.progress
-    submitted = announcement.submitted_at
-    deadline = progress.deadline if progress else None
+    announcement, summary = job.announcement, job.summary
     view: dict[str, Any] = {
         **job.row.key._asdict(),
         "state": job.state,
@@ -170,14 +211,28 @@ def as_row(job: Job) -> dict[str, Any]:
         "batches": len(job.batch_ids),
         "batches_ended": job.batches_ended,
         "announced_at": job.row.announced_at,
-        "submitted_at": submitted,
-        "deadline": deadline or (submitted + LIFETIME if submitted else None),
+        "submitted_at": announcement.submitted_at,
+        "deadline": job.deadline,
+        "due": job.due,
+        "late": job.is_late(datetime.datetime.now(datetime.UTC)),
+        "going_direct": _going_direct(job),
+        "tags": shapes.tags(summary.tags if summary else None) or shapes.tags(announcement.tags),
         "delivered_at": job.delivered_at,
         "pause": announcement.pause,
+        "paid_before": announcement.paid_before,
+        "unreadable": job.unreadable,
         "cancellation": job.cancellation,
         "estimate": job.estimate,
         "tasks": [
-            {**task.key._asdict(), "state": task.state, "operator": task.operator} for task in job.tasks
+            {
+                **task.key._asdict(),
+                "state": task.state,
+                "operator": task.operator,
+                "try_number": task.try_number,
+                "started_at": task.start_date,
+                "ended_at": task.end_date,
+            }
+            for task in job.tasks
         ],
     }
     if summary is not None:
@@ -187,8 +242,28 @@ def as_row(job: Job) -> dict[str, Any]:
             "cache_hit_rate": cache_hit_rate(summary.usage),
             "cost": summary.cost,
             "main_error": _main_error(summary),
+            "warnings": len(summary.warnings),
+            **_ways(summary),
         }
     return plain(view)
+
+
+def _going_direct(job: Job) -> dict[str, int | None] | None:
+    """How far the single calls of a late job are; None where there are none, or where they are over."""
+    told = job.going_direct
+    if told is None or not job.in_flight:
+        return None
+    return {"answered": told.answered, "requests": told.requests}
+
+
+def _ways(summary: shapes.Summary) -> dict[str, Any]:
+    """How requests were answered, where another way than a batch is known of."""
+    return {
+        "direct": shapes.answered_by(summary.ways, "direct"),
+        "direct_extra_usd": shapes.dollars(summary.direct_extra_usd),
+        "reused": shapes.natural(summary.reused),
+        "saved_by_reuse_usd": shapes.dollars(summary.saved_by_reuse_usd),
+    }
 
 
 def _main_error(summary: shapes.Summary) -> dict[str, Any] | None:
@@ -200,18 +275,11 @@ def _main_error(summary: shapes.Summary) -> dict[str, Any] | None:
 def as_details(job: Job) -> dict[str, Any]:
     """A job by itself."""
     announcement, summary = job.announcement, job.summary
-    known = {batch.id: batch for batch in summary.batches} if summary else {}
     view = as_row(job) | {
         "job": announcement.job,
         "conn_id": announcement.conn_id,
         "can_cancel": job.can_cancel,
-        "batch_list": [
-            {
-                **msgspec.structs.asdict(known.get(batch_id) or shapes.Batch(id=batch_id)),
-                "console_url": console_url(batch_id),
-            }
-            for batch_id in job.batch_ids
-        ],
+        "batch_list": batch_page(job, state=None, limit=FIRST_BATCHES, offset=0)["batches"],
     }
     if summary is not None:
         view |= {
@@ -221,8 +289,10 @@ def as_details(job: Job) -> dict[str, Any]:
                 for kind, count in sorted(summary.errors.items(), key=lambda item: -item[1])
             ],
             "stop_reasons": summary.stop_reasons,
+            "empty": summary.empty,
+            "warning_texts": summary.warnings,
             "paths": [
-                {"name": name, "path": path, "url": folder_url(path.removesuffix("/summary.json"))}
+                {"name": name, "path": path, "url": _folder_url(path)}
                 for name, path in (
                     ("Succeeded", summary.succeeded_path),
                     ("Errored", summary.errored_path),
@@ -232,6 +302,41 @@ def as_details(job: Job) -> dict[str, Any]:
             ],
         }
     return plain(view)
+
+
+def _folder_url(path: str) -> str | None:
+    try:
+        return folder_url(path.removesuffix("/summary.json"))
+    except ValueError:  # no URL at all, such as "s3://[bad"
+        return None
+
+
+def batch_page(job: Job, *, state: str | None, limit: int, offset: int) -> dict[str, Any]:
+    """Some of a job's batches, and how many there are.
+
+    Args:
+        job: whose.
+        state: ``ended``, ``open``, or None for all.
+        limit: how many.
+        offset: from which on.
+    """
+    known = {batch.id: batch for batch in job.summary.batches} if job.summary else {}
+    found = [known.get(batch_id) or shapes.Batch(id=batch_id) for batch_id in job.batch_ids]
+    ended = [batch for batch in found if batch.ended_at is not None]
+    wanted = {"ended": ended, "open": [batch for batch in found if batch.ended_at is None]}.get(
+        state or "", found
+    )
+    page = wanted[offset : offset + limit]
+    return plain(
+        {
+            "batches": [
+                {**msgspec.structs.asdict(batch), "console_url": console_url(batch.id)} for batch in page
+            ],
+            "total": len(wanted),
+            "all": len(found),
+            "ended": len(ended),
+        }
+    )
 
 
 def cache_hit_rate(usage: shapes.Usage) -> float | None:

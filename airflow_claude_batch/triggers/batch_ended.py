@@ -16,16 +16,18 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import hashlib
 import json
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
+from airflow_claude_batch.triggers.asset_state import AssetMemory
+from airflow_claude_batch.triggers.connection import poller_of
+
 if TYPE_CHECKING:
-    from airflow_claude_batch.batches.api import Batch
-    from airflow_claude_batch.batches.poller import Poller
+    from airflow_claude_batch.batches.api.client import Batch
+    from airflow_claude_batch.batches.waiting.poller import Poller
 
 LIFETIME = datetime.timedelta(hours=24, minutes=30)
 """What ends now was created at most so long ago."""
@@ -40,11 +42,12 @@ class ClaudeBatchEndedTrigger(BaseEventTrigger):
 
     The event's payload is ``{"batch_id", "created_at", "ended_at", "request_counts"}``.
 
-    :param conn_id: connection of type ``anthropic``; its key belongs to the workspace
-    :param batch_ids: which batches; None for every batch of the workspace
-    :param since: ISO 8601 with time zone: announce what ended after that, when watching the workspace.
-        None for the moment when watching begins for the first time
-    :param poll_interval: seconds between two looks
+    Args:
+        conn_id: Connection of type ``anthropic``; its key belongs to the workspace.
+        batch_ids: Which batches; None for every batch of the workspace.
+        since: ISO 8601 with time zone: announce what ended after that, when watching the workspace.
+            None for the moment when watching begins for the first time.
+        poll_interval: Seconds between two looks.
     """
 
     def __init__(
@@ -71,11 +74,9 @@ class ClaudeBatchEndedTrigger(BaseEventTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Announce for ever; a watcher never ends."""
-        from airflow_claude_batch.triggers.connection import poller_of
-
         memory = await self._remembered()
         poller = await poller_of(self.conn_id)
-        with poller.stay():
+        with poller.kept_open():
             looks = self._listed(poller, memory) if self.batch_ids else self._any(poller, memory)
             async for ended in looks:
                 for batch in ended:
@@ -86,17 +87,17 @@ class ClaudeBatchEndedTrigger(BaseEventTrigger):
 
     async def _listed(self, poller: Poller, memory: dict[str, Any]) -> AsyncIterator[list[Batch]]:
         """Those of the given batches that have newly ended."""
-        from airflow_claude_batch.batches.polling import Wait
+        from airflow_claude_batch.batches.waiting.wait import Wait
 
         announced = memory.setdefault("announced", [])
         rest = [batch_id for batch_id in self.batch_ids or [] if batch_id not in announced]
         wait = Wait(batch_ids=rest, started_at=_now(), poll_interval=self.poll_interval)
         if not rest:
             return
-        with poller.join(wait) as seat:
+        with poller.subscribe(wait) as subscription:
             verdict = None
             while verdict is None:
-                verdict = await seat.news()
+                verdict = await subscription.notification()
                 self.log.info("%s", wait.describe(_now()))
                 await self._catch_up(memory)
                 announced = memory["announced"]
@@ -109,6 +110,8 @@ class ClaudeBatchEndedTrigger(BaseEventTrigger):
 
     async def _any(self, poller: Poller, memory: dict[str, Any]) -> AsyncIterator[list[Batch]]:
         """Batches of the workspace that have newly ended; nothing is yielded where there are none."""
+        from airflow_claude_batch.batches.api.foreign_text import describe_error
+
         if "floor" not in memory:
             memory.update(floor=self.since or _now().isoformat(), announced=[])
             memory["watermark"] = memory["floor"]
@@ -118,7 +121,7 @@ class ClaudeBatchEndedTrigger(BaseEventTrigger):
             try:
                 batches = await poller.list_since(watermark - LIFETIME - OVERLAP, self.poll_interval / 2)
             except Exception as error:  # noqa: BLE001  # whatever it is, the next look may succeed
-                self.log.warning("Could not list batches: %s", error)
+                self.log.warning("Could not list the batches of the workspace: %s", describe_error(error))
             else:
                 if newly_ended(batches, dict(memory)):
                     await self._catch_up(memory)
@@ -128,10 +131,8 @@ class ClaudeBatchEndedTrigger(BaseEventTrigger):
 
     async def _remembered(self) -> dict[str, Any]:
         memory: dict[str, Any] = {}
-        for store in self._stores():
-            value = await store.aget(self._key)
-            if isinstance(value, dict):
-                merge(memory, value)
+        for value in await self._memory.read():
+            merge(memory, value)
         return memory
 
     async def _catch_up(self, memory: dict[str, Any]) -> None:
@@ -140,30 +141,20 @@ class ClaudeBatchEndedTrigger(BaseEventTrigger):
 
     async def _remember(self, memory: dict[str, Any]) -> None:
         await self._catch_up(memory)
-        for store in self._stores():
-            await store.aset(self._key, memory)
-
-    def _stores(self) -> list[Any]:
-        """The state of each asset that is watched with these arguments: Airflow runs one trigger for all."""
-        store = getattr(self, "asset_state_store", None)
-        if store is None:
-            return []
-        # Airflow's own way to all of them wants their names, which it does not tell the trigger.
-        by_name, by_uri = getattr(store, "_by_name", {}), getattr(store, "_by_uri", {})
-        return [*by_name.values(), *by_uri.values()] or [store]
+        await self._memory.write(memory)
 
     @property
-    def _key(self) -> str:
-        """One memory for each set of arguments: an asset may have several watchers."""
-        arguments = json.dumps([self.conn_id, self.batch_ids, self.since])
-        return f"claude_batch_ended_{hashlib.sha256(arguments.encode()).hexdigest()[:16]}"
+    def _memory(self) -> AssetMemory:
+        return AssetMemory(self, "ended", json.dumps([self.conn_id, self.batch_ids, self.since]))
 
 
 def newly_ended(batches: list[Batch], memory: dict[str, Any]) -> list[Batch]:
     """Ended batches that were not announced yet, the earliest first; takes note of them in ``memory``.
 
-    :param memory: ``{"floor", "watermark", "announced"}``: when watching began, the last end that was
-        announced, and the ids announced within the overlap before it
+    Args:
+        batches: What the list shows.
+        memory: ``{"floor", "watermark", "announced"}``: when watching began, the last end that was
+            announced, and the ids announced within the overlap before it.
     """
     floor = datetime.datetime.fromisoformat(memory["floor"])
     watermark = datetime.datetime.fromisoformat(memory["watermark"])

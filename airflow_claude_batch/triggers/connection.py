@@ -6,56 +6,46 @@ Importing the SDK takes seconds and reading certificates milliseconds; both happ
 from __future__ import annotations
 
 import asyncio
-import gc
-import logging
-import sys
-from importlib import import_module
+import functools
+import threading
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
-    from airflow_claude_batch.batches.api import AsyncBatchesApi
-    from airflow_claude_batch.batches.poller import Poller
-    from airflow_claude_batch.metrics import AirflowMetrics
+    from airflow_claude_batch.batches.api.client import AsyncBatchesApi
+    from airflow_claude_batch.batches.waiting.poller import Poller
+    from airflow_claude_batch.common.metrics import AirflowMetrics
 
-HOOK = "airflow_claude_batch.hooks.claude_batch"
-POLLER = "airflow_claude_batch.batches.poller"
-
-_metrics: dict[str, AirflowMetrics] = {}
-_preparing: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
+_imported = threading.Event()
+_importing: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
+"""One thread for the thousand waits that a restart begins at once."""
 
 
 async def poller_of(conn_id: str) -> Poller:
-    """The poller that all waits on this connection share; join it before the next ``await``."""
-    if conn_id not in _metrics:
-        # One thread for the thousand waits that a restart begins at once.
-        async with _preparing.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
-            if conn_id not in _metrics:
-                _metrics[conn_id] = await asyncio.to_thread(_prepare, conn_id)
-    from airflow_claude_batch.batches.poller import shared_poller
+    """The poller that all waits on this connection share; subscribe before the next ``await``."""
+    if not _imported.is_set():
+        async with _importing.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
+            if not _imported.is_set():
+                await asyncio.to_thread(_import)
+    from airflow_claude_batch.batches.waiting.poller import shared_poller
 
-    return shared_poller(conn_id, lambda: _connect(conn_id), _metrics[conn_id])
+    return shared_poller(conn_id, functools.partial(_connect, conn_id), metrics=_metrics(conn_id))
 
 
-def _prepare(conn_id: str) -> AirflowMetrics:
-    """Load what waiting needs, before its first look."""
-    first = HOOK not in sys.modules
-    import_module(HOOK)  # which waits, where another thread is at it
-    if first:
-        # Waiting allocates little and often, so the garbage collector walks all of the process every now
-        # and then, and stops the event loop meanwhile: 150 to 400 ms for what Airflow and the SDK have
-        # loaded. That stays loaded until the process ends, and is not garbage: leave it out from now on, as
-        # Airflow's DAG processor does for itself. What is in use at this moment is still freed when nothing
-        # refers to it; only what refers to itself is not.
-        gc.freeze()
-    import_module(POLLER)
-    from airflow.providers.common.compat.sdk import conf  # noqa: F401  # its first import takes a while
+def _import() -> None:
+    """Load what waiting needs."""
+    from airflow.providers.common.compat.sdk import Stats, conf  # noqa: F401
 
-    from airflow_claude_batch.metrics import AirflowMetrics
+    import airflow_claude_batch.batches.waiting.poller
+    import airflow_claude_batch.hooks.claude_batch  # noqa: F401
 
-    http = logging.getLogger("httpx2")
-    if http.level == logging.NOTSET:
-        http.setLevel(logging.WARNING)  # it would write a line for every look
+    _imported.set()
+
+
+@functools.cache
+def _metrics(conn_id: str) -> AirflowMetrics:
+    from airflow_claude_batch.common.metrics import AirflowMetrics
+
     return AirflowMetrics(conn_id)
 
 

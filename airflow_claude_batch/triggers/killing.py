@@ -11,6 +11,9 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from airflow_claude_batch.triggers.connection import poller_of
+from airflow_claude_batch.triggers.task_states import was_ended_by_a_person
+
 if TYPE_CHECKING:
     from airflow.triggers.base import BaseTrigger
 
@@ -24,9 +27,9 @@ _at_work: set[asyncio.Task[None]] = set()
 async def cancel_if_unwanted(trigger: BaseTrigger, conn_id: str, batch_ids: list[str]) -> None:
     """Cancel a trigger's batches, if it was a person who ended its task.
 
-    Airflow calls ``on_kill`` for other reasons, too (see `waiting.ended_by_a_person`); then, and when the
-    state cannot be learnt, the batches are left alone: they are paid for. Never raises; returns when all is
-    done, however often it is cancelled meanwhile.
+    Airflow calls ``on_kill`` for other reasons, too (see `task_state.ended_by_a_person`); then, and when
+    the state cannot be learnt, the batches are left alone: they are paid for. Never raises; returns when
+    all is done, however often it is cancelled meanwhile.
     """
     if not batch_ids or trigger.task_instance is None:
         return
@@ -39,32 +42,23 @@ async def cancel_if_unwanted(trigger: BaseTrigger, conn_id: str, batch_ids: list
 
 
 async def _bounded(trigger: BaseTrigger, conn_id: str, batch_ids: list[str]) -> None:
+    from airflow_claude_batch.batches.api.foreign_text import describe_error
+
     try:
         async with asyncio.timeout(KILL_SECONDS):
-            await _cancel(trigger, conn_id, batch_ids)
+            await _cancel_if_unwanted(trigger, conn_id, batch_ids)
     except Exception as error:  # noqa: BLE001  # nothing else can be done here
         trigger.log.warning(
-            "Could not learn whether to cancel, or could not cancel, so these may go on: %s (%s: %s)",
+            "Could not find out whether to cancel, or could not cancel; these batches may go on: %s (%s)",
             ", ".join(batch_ids),
-            type(error).__name__,
-            error,
+            describe_error(error),
         )
 
 
-async def _cancel(trigger: BaseTrigger, conn_id: str, batch_ids: list[str]) -> None:
-    from airflow_claude_batch.triggers.connection import poller_of
-    from airflow_claude_batch.triggers.task_states import was_ended_by_a_person
-
+async def _cancel_if_unwanted(trigger: BaseTrigger, conn_id: str, batch_ids: list[str]) -> None:
     if not await was_ended_by_a_person(trigger.task_instance):
-        trigger.log.info("This trigger ends, but nobody ended the task; its batches go on")
+        trigger.log.info("This trigger stops, but nobody has ended the task; its batches go on")
         return
     poller = await poller_of(conn_id)
-    failures = await poller.cancel(batch_ids)
-    for batch_id in batch_ids:
-        error = failures.get(batch_id)
-        if error is None:
-            trigger.log.info("The task was ended: cancelling %s", batch_id)
-        elif getattr(error, "status_code", None) == 400:
-            trigger.log.info("The task was ended, and %s had ended before", batch_id)
-        else:
-            trigger.log.warning("The task was ended, but %s was not cancelled: %s", batch_id, error)
+    for answer in await poller.cancel(batch_ids):
+        trigger.log.log(answer.level, "The task was ended by a person: %s", answer)

@@ -9,7 +9,7 @@ import asyncio
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from airflow_claude_batch.waiting import ended_by_a_person, task_states, was_tried_again
+from airflow_claude_batch.common.task_state import ended_by_a_person, task_states, was_tried_again
 
 GATHER_SECONDS = 0.5
 """How long a question waits for others about the same task."""
@@ -21,9 +21,10 @@ _asking: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Key, asyncio.Task[dic
 
 
 async def was_ended_by_a_person(ti: Any) -> bool:
-    """Whether a person ended this very try, see `waiting.ended_by_a_person`.
+    """Whether a person ended this very try, see `task_state.ended_by_a_person`.
 
-    :raises Exception: whatever comes of asking Airflow
+    Raises:
+        Exception: Whatever comes of asking Airflow.
     """
     questions = _asking.setdefault(asyncio.get_running_loop(), {})
     key = ti.dag_id, ti.run_id, ti.task_id

@@ -84,3 +84,21 @@ def start_child(work: Callable[[], object]) -> int:
     except BaseException:
         os._exit(1)
     os._exit(0)
+
+
+def freeze_at(instant: int) -> Callable[[int], None]:
+    """SIGSTOP of the own process at that instant: a frozen machine, or a write that is late."""
+
+    def snap(now: int) -> None:
+        if now == instant:
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    return snap
+
+
+def wake(pid: int) -> None:
+    """Let a frozen process go on to its end; two of its threads may have been at the same instant."""
+    frozen = True
+    while frozen:
+        os.kill(pid, signal.SIGCONT)
+        frozen = os.WIFSTOPPED(os.waitpid(pid, os.WUNTRACED)[1])

@@ -7,15 +7,15 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from airflow_claude_batch.batches.api import BatchesApi
-from airflow_claude_batch.batches.delivery import Delivery
-from airflow_claude_batch.batches.jobs import Job, open_job
-from airflow_claude_batch.batches.rounds import spool_next
+from airflow_claude_batch.batches.api.client import BatchesApi
+from airflow_claude_batch.batches.job.job import Job, open_job
+from airflow_claude_batch.batches.results.delivery import Delivery
+from airflow_claude_batch.batches.results.output.directory import open_directory
+from airflow_claude_batch.batches.results.resubmission import spool_next
 from airflow_claude_batch.batches.storage import Folder
-from airflow_claude_batch.batches.submission import Submission
-from airflow_claude_batch.batches.writers import open_directory
+from airflow_claude_batch.batches.submission.submit import Submission
 from airflow_claude_batch.emulator.testing import Emulator
-from tests.batches.conftest import QUICK, started
+from tests.batches.helpers import QUICK, started
 
 
 def submit_all(root: Folder, api: BatchesApi, rows: Any, **options: Any) -> str:
@@ -31,25 +31,25 @@ def delivery_to(path: Path, api: BatchesApi, **options: Any) -> Delivery:
 
 
 def advance(job: Job, delivery: Delivery, emulator: Emulator, *, plan: bool = True) -> bool:
-    """One pass: submit what is left, let batches end, harvest, plan. Returns whether all is delivered."""
+    """One pass: submit what is left, let batches end, deliver, plan. Returns whether all is delivered."""
     spool_next(job)
     assert Submission(job=job, api=delivery.api, policy=QUICK).run() is None
     for batch in emulator.batches():
         if batch["processing_status"] != "ended":
             emulator.end(batch["id"])
-    delivery.harvest(job)
+    delivery.deliver_ended(job)
     if plan:
         spool_next(job)
     return not delivery.pending(job)
 
 
 def deliver(
-    root: Folder, url: str, delivery: Delivery, emulator: Emulator, *, life: int = 1
+    root: Folder, url: str, delivery: Delivery, emulator: Emulator, *, generation: int = 1
 ) -> dict[str, Any]:
     """The whole step, each pass as if on another worker."""
     for _ in range(8):
         with open_job(root, url) as job:
-            delivery.begin(job, life)
+            delivery.begin(job, generation)
             spool_next(job)
             if advance(job, delivery, emulator):
                 return delivery.finish(job)

@@ -17,7 +17,7 @@ class S3:
         self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         self._server.start()
         host, port = self._server.get_host_and_port()
-        self._url = f"http://{host}:{port}"
+        self.url = f"http://{host}:{port}"
         http_server: Any = self._server._server
         self._app, http_server.app = http_server.app, self._answer
         self.fails: Callable[[dict[str, Any]], bool] = lambda environ: False
@@ -25,7 +25,7 @@ class S3:
 
     def folder(self, name: str) -> Folder:
         """A folder of the one bucket."""
-        options: dict[str, Any] = {"endpoint_url": self._url, "key": "k", "secret": "s"}
+        options: dict[str, Any] = {"endpoint_url": self.url, "key": "k", "secret": "s"}
         once = {"retries": {"total_max_attempts": 1}}
         folder = Folder.at("s3://bucket", skip_instance_cache=True, config_kwargs=once, **options)
         folder.fs.retries = 1

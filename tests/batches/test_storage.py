@@ -92,3 +92,13 @@ def test_a_kill_in_the_middle_of_a_local_write_leaves_the_old_content(tmp_path: 
 
     assert in_child(die_before_the_rename) == -signal.SIGKILL
     assert folder.read("ledger.json") == b"old"
+
+
+def test_a_bucket_or_a_folder_that_does_not_exist_is_told_from_one_that_is_empty(
+    s3: S3, tmp_path: Path
+) -> None:
+    assert s3.folder("nothing-in-it-yet").is_there
+    in_bucket = s3.folder("x")
+    assert not Folder(fs=in_bucket.fs, path="no-such-bucket/x", url="s3://no-such-bucket/x").is_there
+    assert Folder.at(tmp_path.as_uri()).is_there
+    assert not Folder.at(f"{tmp_path.as_uri()}/nowhere").is_there

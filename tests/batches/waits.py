@@ -12,10 +12,10 @@ from typing import Any
 
 import anthropic
 
-from airflow_claude_batch.batches.api import AsyncBatchesApi
-from airflow_claude_batch.batches.gateway import Clock
-from airflow_claude_batch.batches.poller import Poller
-from airflow_claude_batch.batches.polling import Verdict, Wait
+from airflow_claude_batch.batches.api.client import AsyncBatchesApi
+from airflow_claude_batch.batches.waiting.poller import Poller
+from airflow_claude_batch.batches.waiting.throttled_client import Clock
+from airflow_claude_batch.batches.waiting.wait import Verdict, Wait
 from airflow_claude_batch.emulator.testing import Emulator
 
 PARAMS = {"model": "claude-haiku-4-5", "max_tokens": 16, "messages": [{"role": "user", "content": "Hello"}]}
@@ -74,9 +74,9 @@ def wait_for(
 
 
 async def verdict_of(poller: Poller, wait: Wait, on_news: Callable[[], None] = lambda: None) -> Verdict:
-    """Join and stay until the wait is over."""
-    with poller.join(wait) as seat:
-        while (verdict := await seat.news()) is None:
+    """Subscribe and stay until the wait is over."""
+    with poller.subscribe(wait) as subscription:
+        while (verdict := await subscription.notification()) is None:
             on_news()
     return verdict
 

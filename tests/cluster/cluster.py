@@ -213,8 +213,9 @@ class Cluster:
             "logging": {"base_log_folder": str(self.logs)},
             "scheduler": {
                 "use_job_schedule": "True",
-                # By default Airflow takes minutes to notice that a task or a machine is gone.
-                "task_instance_heartbeat_timeout": "15",
+                # By default Airflow takes minutes to notice that a task or a machine is gone. A new API
+                # server may take half a minute to start: no task is ended for that, no batch cancelled.
+                "task_instance_heartbeat_timeout": "40",
                 "task_instance_heartbeat_timeout_detection_interval": "3",
                 "orphaned_tasks_check_interval": "15",
                 "scheduler_health_check_threshold": "15",

@@ -14,17 +14,18 @@ import pytest
 from pyarrow import parquet
 
 from airflow_claude_batch.emulator.testing import CREATE, Emulator
-from tests.harness.dag_runs import Run, run_dag
+from airflow_claude_batch.testing.dag_runs import Run, run_dag
 
 REPOSITORY = Path(__file__).parents[2]
 DAGS = REPOSITORY / "dags"
-PAGE = REPOSITORY / "airflow_claude_batch" / "plugins" / "ui" / "src" / "page.tsx"
+PAGE = REPOSITORY / "airflow_claude_batch" / "plugins" / "ui" / "src" / "empty.tsx"
 pytestmark = pytest.mark.usefixtures("airflow_database")
 
 
 @pytest.fixture(autouse=True)
 def quick(emulator: Emulator) -> None:
-    emulator.settings(duration=0.5)
+    """Most batches have ended at the first look, just after they were sent: the next is 15 seconds later."""
+    emulator.settings(duration=0.01)
 
 
 def load(name: str) -> Any:
@@ -110,6 +111,7 @@ def test_every_prompt_variant_has_its_own_batch_and_one_line_in_the_table(
 
 
 def test_several_batches_become_one_file_with_the_users_own_keys(emulator: Emulator, tmp_path: Path) -> None:
+    emulator.settings(duration=0.5)
     done = run("data_transformation", products=90, folder=tmp_path.as_uri())
     assert done.state == "success"
     assert sorted(batch["request_counts"]["succeeded"] for batch in emulator.batches()) == [10, 40, 40]
@@ -127,3 +129,36 @@ def test_the_dag_that_the_page_without_jobs_proposes_runs(emulator: Emulator, tm
     done = run_dag(runpy.run_path(str(file))["first_batch"](), {})
     assert done.state == "success"
     assert done.xcom("ask")["counts"]["succeeded"] == 3
+
+
+def test_a_second_model_judges_the_answers_of_the_first(emulator: Emulator, tmp_path: Path) -> None:
+    done = run("answer_judging", tickets=6, folder=tmp_path.as_uri())
+    assert done.state == "success"
+    figures = done.xcom("agreement")
+    assert figures["judged"] == 6
+    assert 0 <= figures["agreement"] <= 1
+    assert len(emulator.batches()) == 2
+
+
+def test_three_nights_of_a_table_ask_all_of_it_and_then_a_tenth(emulator: Emulator, tmp_path: Path) -> None:
+    bills = []
+    for night in (1, 2, 3):
+        done = run("incremental_summaries", products=40, night=night, folder=tmp_path.as_uri())
+        assert done.state == "success"
+        bills.append(done.xcom("bill"))
+    assert [(bill["asked"], bill["reused"]) for bill in bills] == [(40, 0), (4, 36), (4, 36)]
+    assert all(bill["saved_by_reuse_usd"] > 0 for bill in bills[1:])
+    assert len(list(tmp_path.glob("*/summary.json"))) == 3
+
+
+def test_the_costs_of_the_day_are_posted(
+    emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("AIRFLOW__CLAUDE_BATCH__STORAGE_PATH", tmp_path.as_uri())
+    assert run("ticket_classification", tickets=3).state == "success"
+    done = run("cost_watch", by="model")
+    assert done.state == "success"
+    header, first, *_, total = done.xcom("table").splitlines()
+    assert header.split()[:2] == ["model", "requests"]
+    assert first.split()[:2] == ["claude-haiku-4-5-20251001", "3"]
+    assert total.startswith("all")

@@ -2,19 +2,19 @@ from __future__ import annotations
 
 import datetime
 import importlib
-import inspect
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk import DAG, task
+from airflow.sdk import DAG, get_current_context, task
 
 from airflow_claude_batch import Files
 from airflow_claude_batch.decorators.claude_batch import claude_batch_task
 from airflow_claude_batch.emulator.testing import CREATE, Emulator
 from airflow_claude_batch.get_provider_info import get_provider_info
-from tests.harness.dag_runs import Run, run_dag
+from airflow_claude_batch.testing.dag_runs import Run, run_dag
 
 MODEL: dict[str, Any] = {"model": "claude-haiku-4-5", "max_tokens": 50, "poll_interval": 0.3}
 pytestmark = pytest.mark.usefixtures("airflow_database")
@@ -43,18 +43,6 @@ def test_airflow_finds_the_decorator_through_the_provider_info() -> None:
     assert getattr(importlib.import_module(module), name) is claude_batch_task
 
 
-def test_editors_know_every_argument_that_the_operators_take() -> None:
-    from airflow_claude_batch import ClaudeBatchResultsOperator, ClaudeBatchSubmitOperator
-    from airflow_claude_batch.decorators.arguments import ResultsArguments, SubmitArguments
-
-    def taken(operator: type) -> set[str]:
-        return set(inspect.signature(operator.__init__).parameters) - {"self", "kwargs", "requests", "batch"}
-
-    submit = taken(ClaudeBatchSubmitOperator)
-    assert set(SubmitArguments.__annotations__) == submit
-    assert set(ResultsArguments.__annotations__) == taken(ClaudeBatchResultsOperator) - submit
-
-
 def test_what_a_generator_yields_is_answered_and_the_summary_comes_back() -> None:
     def accounts() -> Iterator[dict[str, Any]]:
         for number in range(3):
@@ -77,7 +65,6 @@ def test_a_function_may_return_prompts_requests_or_files(tmp_path: Path) -> None
         ("prompts", ["Say a"]),
         ("requests", [{"custom_id": "a", "params": {"messages": message}}]),
         ("files", Files(tmp_path.as_uri())),
-        ("uri", f"{tmp_path.as_uri()}/a.jsonl"),
     ]:
         run = run_alone(f"returns_{dag_id}", lambda value=value: value)
         assert run.xcom("ask")["counts"]["succeeded"] == 1
@@ -121,6 +108,60 @@ def test_it_maps_and_overrides_like_any_task(tmp_path: Path) -> None:
     for index in range(2):
         assert run.xcom("asked", map_index=index)["counts"]["total"] == 1
         assert (tmp_path / "maps" / str(index) / "summary.json").exists()
+
+
+@pytest.mark.parametrize("template", ["{{ task.op_kwargs['topic'] }}", "{{ topic }}", "{{ label }}"])
+def test_map_index_template_names_the_instances_through_all_deferrals(template: str) -> None:
+    with DAG("named", schedule=None) as dag:
+
+        @claude_batch_task(map_index_template=template, **MODEL)
+        def ask(topic: str) -> Iterator[str]:
+            get_current_context()["label"] = topic  # type: ignore[typeddict-unknown-key]
+            yield f"About {topic}"
+
+        ask.expand(topic=["a", "b"])
+
+    run = run_dag(dag)
+    assert run.state == "success"
+    assert [run._instance("ask", index).rendered_map_index for index in range(2)] == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", ["topic", "label"])
+def test_the_output_path_may_use_what_map_index_template_does(name: str, tmp_path: Path) -> None:
+    with DAG(f"named_{name}", schedule=None) as dag:
+
+        @claude_batch_task(
+            map_index_template=f"{{{{ {name} }}}}",
+            output_path=f"{tmp_path.as_uri()}/{{{{ dag.dag_id }}}}/{{{{ {name} }}}}",
+            **MODEL,
+        )
+        def ask(topic: str) -> Iterator[str]:
+            yield f"About {topic}"
+            get_current_context()["label"] = topic.upper()  # type: ignore[typeddict-unknown-key]
+
+        ask.expand(topic=["a", "b"])
+
+    run = run_dag(dag)
+    assert run.state == "success"
+    for index, topic in enumerate(["a", "b"] if name == "topic" else ["A", "B"]):
+        assert run._instance("ask", index).rendered_map_index == topic
+        assert (tmp_path / dag.dag_id / topic / str(index) / "summary.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("{{ label }}", "ask for label, which the function has not set"),
+        ("{{ labl }}", "'labl' is undefined"),
+    ],
+)
+def test_a_name_that_nobody_sets_costs_nothing(
+    path: str, said: str, emulator: Emulator, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = f"{tmp_path.as_uri()}/{path}"
+    run = run_alone("unset", lambda: ["Hi"], map_index_template="{{ label }}", output_path=out)
+    assert (run.state, creates(emulator)) == ("failed", 0)
+    assert re.search(said, capfd.readouterr().out)
 
 
 def test_multiple_outputs_make_an_xcom_of_each_key_of_the_summary() -> None:

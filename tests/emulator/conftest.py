@@ -5,22 +5,10 @@ from typing import TYPE_CHECKING, Any
 import anthropic
 import pytest
 
-from airflow_claude_batch.emulator.testing import Emulator, start_emulator
+from airflow_claude_batch.emulator.testing import Emulator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-
-@pytest.fixture(scope="session")
-def emulator_process() -> Iterator[Emulator]:
-    with start_emulator(duration="manual") as emulator:
-        yield emulator
-
-
-@pytest.fixture
-def emulator(emulator_process: Emulator) -> Emulator:
-    emulator_process.reset()
-    return emulator_process
 
 
 @pytest.fixture

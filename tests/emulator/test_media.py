@@ -105,3 +105,8 @@ def test_what_is_no_pdf_and_what_is_encrypted_is_refused(outcome):
     compressed = pdf_with_object_streams(1).replace(b"/Type /XRef", b"/Type /XRef /Encrypt 9 0 R")
     for data in (encrypted_pdf(), compressed):
         assert outcome(document(data)) == "The PDF specified is password protected."
+
+
+def test_a_pdf_with_an_owners_password_only_is_taken(outcome):
+    assert outcome(document(encrypted_pdf(2, user=""))) == "succeeded"
+    assert outcome(document(encrypted_pdf(2, user="u"))) == "The PDF specified is password protected."

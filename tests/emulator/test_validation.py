@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import datetime
+import re
 
 import anthropic
 import pytest
 
+from airflow_claude_batch.emulator.api.models import CATALOGUE
 from tests.images import png
 
 REQUEST = {"custom_id": "a", "params": {}}
@@ -55,7 +58,7 @@ def test_more_requests_or_bytes_than_allowed_are_refused(emulator, client, submi
     assert emulator.batches() == []
 
 
-SCHEMA_FORMAT = {"type": "json_schema", "schema": {"type": "object"}}
+SCHEMA_FORMAT = {"type": "json_schema", "schema": {"type": "object", "additionalProperties": False}}
 PNG = {"type": "base64", "media_type": "image/png", "data": base64.b64encode(png(3, 2)).decode()}
 TOOL = {"name": "look", "input_schema": {"type": "object"}}
 
@@ -100,7 +103,7 @@ def user(*content):
         ),
         (
             {"output_config": {"format": {"type": "json_schema", "schema": {"$ref": "#"}}}},
-            "output_config.format.schema: the schema is recursive",
+            "output_config.format.schema: Circular reference detected",
         ),
         ({"thinking": {"type": "enabled", "budget_tokens": 5}}, "budget_tokens"),
         (
@@ -190,3 +193,121 @@ def test_an_unknown_path_answers_the_error_envelope(client):
     with pytest.raises(anthropic.NotFoundError) as error:
         client.get("/v1/nothing", cast_to=object)
     assert error.value.type == "not_found_error"
+
+
+def test_models_retire_when_the_installed_sdk_says() -> None:
+    from anthropic._data import DEPRECATED_MODELS
+
+    def day(text: str) -> str:
+        plain = re.sub(r"(?<=\d)(st|nd|rd|th)", "", text)
+        return datetime.datetime.strptime(f"{plain} +0000", "%B %d, %Y %z").date().isoformat()
+
+    known = {model.id: model.retires for model in CATALOGUE}
+    said = {name: day(text) for name, text in DEPRECATED_MODELS.items() if name in known}
+    assert said
+    assert said == {name: known[name] for name in said}
+
+
+def fields(field, **more):
+    return {
+        "type": "object",
+        "properties": {"a": field},
+        "required": ["a"],
+        "additionalProperties": False,
+        **more,
+    }
+
+
+def many(count, field, required):
+    properties = {f"f{number}": field for number in range(count)}
+    return fields({}, properties=properties, required=list(properties) if required else [])
+
+
+OR_NULL = {"type": ["string", "null"]}
+NODE = fields({"type": "array", "items": {"$ref": "#/$defs/Node"}})
+
+
+@pytest.mark.parametrize(
+    ("schema", "message"),
+    [
+        ({"type": "object", "properties": {}}, "'additionalProperties' must be explicitly set to false"),
+        (fields({"type": "object", "additionalProperties": {"type": "integer"}}), "must be explicitly set"),
+        (fields({"type": "integer", "minimum": 3}), "For 'integer' type, properties minimum are not"),
+        (fields({"type": "string", "maxLength": 3}), "properties maxLength are not supported"),
+        (fields({"type": "string", "format": "decimal"}), "format 'decimal' is not supported"),
+        (fields({"type": "string", "pattern": "(?=x)y"}), "lookaround"),
+        (fields({"type": "array", "items": {"type": "string"}, "minItems": 2}), "'minItems' values other"),
+        (fields({}), "needs a type"),
+        (fields(True), "a schema is an object"),
+        (fields({"enum": [[1]]}), "Complex types in enums"),
+        (fields({"$ref": "other.json"}), "External references"),
+        (
+            fields({"allOf": [{"$ref": "#/$defs/X"}]}, **{"$defs": {"X": {"type": "string"}}}),
+            "allOf with $ref",
+        ),
+        (fields({"$ref": "#/$defs/Node"}, **{"$defs": {"Node": NODE}}), "Circular reference detected"),
+        (many(25, {"type": "string"}, required=False), "too many optional parameters (25)"),
+        (many(17, OR_NULL, required=True), "too many parameters with union types (17"),
+    ],
+)
+def test_schemas_that_the_api_does_not_compile_are_refused(submit, results_of, schema, message):
+    config = {"output_config": {"format": {"type": "json_schema", "schema": schema}}}
+    result = results_of(submit(("bad", config)).id)["bad"]
+    assert message in result.error.error.message
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [many(24, {"type": "string"}, required=False), many(16, OR_NULL, required=True)],
+    ids=["24 optional fields", "16 unions"],
+)
+def test_schemas_at_the_limits_are_taken(submit, results_of, schema):
+    config = {"output_config": {"format": {"type": "json_schema", "schema": schema}}, "max_tokens": 4000}
+    assert results_of(submit(("good", config)).id)["good"].type == "succeeded"
+
+
+@pytest.mark.parametrize(
+    ("strict", "more", "message"),
+    [
+        ([fields({"type": "integer", "minimum": 3})], {}, "tools.0.custom.input_schema: For 'integer' type"),
+        ([fields({"type": "string"})] * 21, {}, "Too many strict tools (21)"),
+        ([many(9, {"type": "string"}, required=False)] * 3, {}, "too many optional parameters (27)"),
+        (
+            [many(9, OR_NULL, required=True)],
+            {"output_config": {"format": SCHEMA_FORMAT | {"schema": many(8, OR_NULL, required=True)}}},
+            "union types (17",
+        ),
+    ],
+)
+def test_the_schemas_of_strict_tools_count_together_with_that_of_the_answer(
+    submit, results_of, strict, more, message
+):
+    def tools(**flag):
+        return {
+            "tools": [{"name": f"t{n}", "input_schema": one, **flag} for n, one in enumerate(strict)],
+            "max_tokens": 4000,
+        }
+
+    results = results_of(submit(("bad", tools(strict=True) | more), ("good", tools())).id)
+    assert message in results["bad"].error.error.message
+    assert results["good"].type == "succeeded"
+
+
+def text_document(cited):
+    source = {"type": "text", "media_type": "text/plain", "data": "x"}
+    return {"type": "document", "source": source, "citations": {"enabled": cited}}
+
+
+def test_citations_are_for_all_documents_or_none_and_not_beside_a_schema(submit, results_of):
+    both = user(text_document(True), text_document(False))
+    schema = {"output_config": {"format": SCHEMA_FORMAT}}
+    batch = submit(
+        ("all", user(text_document(True), text_document(True))),
+        ("both", both),
+        ("schema", user(text_document(True)) | schema),
+        ("none", user(text_document(False)) | schema),
+    )
+    results = results_of(batch.id)
+    assert (results["all"].type, results["none"].type) == ("succeeded", "succeeded")
+    assert "all or none" in results["both"].error.error.message
+    assert "together with citations" in results["schema"].error.error.message

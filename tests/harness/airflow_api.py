@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import httpx
 
-from tests.harness.processes import wait_until
+from tests.harness.processes import WaitTimeout, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -136,12 +136,30 @@ class AirflowApi:
                 )
             return None
 
-        return wait_until(reached, timeout, f"task {task_id} of {dag_id} to be {' or '.join(states)}")
+        what = f"task {task_id} of {dag_id} to be {' or '.join(states)}"
+        try:
+            return wait_until(reached, timeout, what)
+        except WaitTimeout as error:
+            raise WaitTimeout(f"{error}; {self._how_far(dag_id, run_id)}") from None
+
+    def _how_far(self, dag_id: str, run_id: str) -> str:
+        """The state of each task of a run, and what it logged."""
+        told = []
+        for ti in self.task_instances(dag_id, run_id):
+            told.append(f"{ti['task_id']} is {ti['state']} in try {ti['try_number']} on {ti['hostname']}:")
+            for number in range(1, ti["try_number"] + 1):
+                told.append(self.task_log(dag_id, run_id, ti["task_id"], number, ti["map_index"]))
+        return "\n".join(told)
 
     def mark_task(self, dag_id: str, run_id: str, task_id: str, state: str, map_index: int = -1) -> None:
         """Do what a person does with "Mark as failed" or "Mark as success"."""
         path = _task_path(dag_id, run_id, task_id, map_index)
         self._call("PATCH", path, json={"new_state": state})
+
+    def respond(self, dag_id: str, run_id: str, task_id: str, option: str) -> None:
+        """Answer what a human-in-the-loop operator asks."""
+        path = f"{_task_path(dag_id, run_id, task_id, -1)}/-1/hitlDetails"
+        self._call("PATCH", path, json={"chosen_options": [option], "params_input": {}})
 
     def clear(
         self, dag_id: str, run_id: str, *task_ids: str, include_downstream: bool = True

@@ -34,9 +34,19 @@ UI_PORT = 8080
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 BATCH_SECONDS = 12
+SLOW_SECONDS = 3600
 RUN_SECONDS = 180
-EMULATOR_SETTINGS = {"outcomes": {"errored": {"overloaded_error": 0.015}, "expired": 0.01}}
+EMULATOR_SETTINGS: dict[str, Any] = {"outcomes": {"errored": {"overloaded_error": 0.015}, "expired": 0.01}}
+SLOW_SETTINGS = {"message_seconds": 0.5, "cancel_duration": 3, "cancel_finished_share": 0.4}
+"""The batch takes an hour, and the report is needed in a minute."""
+SLOW_CONF: dict[str, Any] = {"deadline": "PT1M", "direct_minutes": 0.7}
 
+APPROVALS = {"trial_then_approve": "approve"}
+"""Tasks that wait for a person, by DAG."""
+WAITING = ("deferred", "awaiting_input")
+
+RUNS: dict[str, list[dict[str, Any]]] = {"incremental_summaries": [{"night": night} for night in (1, 2, 3)]}
+"""DAGs that show what they are for over several runs, with the conf of each."""
 SHOWN_LINES, SHOWN_CHARACTERS = 6, 110
 
 LIVE_ACCOUNTS = 5
@@ -68,14 +78,19 @@ def main() -> int:
 
 
 def demo(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> int:
-    conf, url = {}, ""
+    conf: dict[str, Any] = {}
+    url = ""
     if arguments.live:
         conf = {"accounts": LIVE_ACCOUNTS}
         say("API", f"Anthropic's own; {live_estimate(arguments.dag)}")
         connection = {"conn_type": "anthropic", "password": os.environ["ANTHROPIC_API_KEY"]}
     else:
-        url = start_emulator(stack, arguments.folder)
-        say("API", f"emulated at {url}; a batch takes {BATCH_SECONDS} s, and answers are made up")
+        seconds = SLOW_SECONDS if arguments.slow else BATCH_SECONDS
+        url = start_emulator(stack, arguments.folder, seconds, SLOW_SETTINGS if arguments.slow else {})
+        conf = SLOW_CONF if arguments.slow else {}
+        say("API", f"emulated at {url}; a batch takes {seconds} s, and answers are made up")
+        if arguments.slow:
+            say("deadline", "in one minute: what the batch leaves open is asked by single calls")
         connection = {"conn_type": "anthropic", "password": "any-key", "host": url}
 
     say("Airflow", "starting API server, scheduler, DAG processor and triggerer …")
@@ -91,13 +106,15 @@ def demo(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     say("Airflow", f"{airflow.url} (log in as {USERNAME}, password {PASSWORD})")
 
     airflow.api.wait_for_dag(arguments.dag)
-    run_id = begin(airflow, arguments.dag, conf, url)
-    say("run", f"{arguments.dag} {run_id}")
-    state = follow(airflow, arguments.dag, run_id, LIVE_HOURS * 3600 if arguments.live else RUN_SECONDS)
-    if state == "success":
+    state = ""
+    for run_conf in RUNS.get(arguments.dag, [conf]):
+        run_id = begin(airflow, arguments.dag, run_conf, url)
+        say("run", f"{arguments.dag} {run_id} {run_conf or ''}")
+        state = follow(airflow, arguments.dag, run_id, LIVE_HOURS * 3600 if arguments.live else RUN_SECONDS)
+        if state != "success":
+            print_failures(airflow, arguments.dag, run_id)
+            break
         print_results(airflow, arguments.dag, run_id)
-    else:
-        print_failures(airflow, arguments.dag, run_id)
     if arguments.stay:
         print(f"\n{airflow.url}/dags/{arguments.dag} — {USERNAME} / {PASSWORD} — Ctrl-C stops it", flush=True)
         stay(airflow)
@@ -126,6 +143,9 @@ def follow(airflow: LocalAirflow, dag_id: str, run_id: str, timeout: float) -> s
                 continue
             said[key] = state
             say(task_name(instance), state if state != "deferred" else "deferred: " + slots(airflow))
+            if state in WAITING and APPROVALS.get(dag_id) == instance["task_id"]:
+                airflow.api.respond(dag_id, run_id, instance["task_id"], "Approve")
+                say(task_name(instance), "approved by this script, through Airflow's API")
 
     return airflow.api.wait_for_run(dag_id, run_id, timeout, on_poll=say_changes)
 
@@ -171,6 +191,10 @@ def print_summary(name: str, summary: dict[str, Any]) -> None:
     ]
     print(f"\n{name}:")
     print(f"Requests  {counts['total']:,} in {len(summary['batch_ids'])} batch(es): {', '.join(outcomes)}")
+    if summary.get("deadline"):
+        ways = ", ".join(f"{told['requests']:,} {way}" for way, told in summary["ways"].items())
+        kept = "kept" if summary["on_time"] else "missed"
+        print(f"Deadline  {kept} ({summary['deadline']}); answered: {ways}")
     if summary["errors"]:
         print("Errors    " + ", ".join(f"{number:,} {kind}" for kind, number in summary["errors"].items()))
     cached = usage.get("cache_read_input_tokens") or 0
@@ -178,6 +202,10 @@ def print_summary(name: str, summary: dict[str, Any]) -> None:
         f"Tokens    {usage['input_tokens']:,} in, {usage['output_tokens']:,} out"
         + (f", {cached:,} read from cache" if cached else "")
     )
+    if "reused" in summary:
+        share, saved = summary["asked"] / max(counts["total"], 1), summary["saved_by_reuse_usd"] or 0
+        print(f"Asked     {summary['asked']:,} ({share:.0%}); {summary['reused']:,} had their answer already")
+        print(f"Saved     ${saved:.4f} by reuse")
     if cost.get("total_usd") is not None:
         print(f"Cost      ${cost['total_usd']:.4f}")
     if not summary.get("summary_path"):
@@ -222,13 +250,15 @@ def stay(airflow: LocalAirflow) -> None:
         airflow.check()
 
 
-def start_emulator(stack: contextlib.ExitStack, folder: Path) -> str:
+def start_emulator(
+    stack: contextlib.ExitStack, folder: Path, batch_seconds: float, settings: dict[str, Any]
+) -> str:
     """Start the emulator as a process; returns its URL."""
     ready_file = folder / "emulator.url"
     ready_file.unlink(missing_ok=True)
     settings_file = folder / "emulator-settings.json"
-    settings_file.write_text(json.dumps(EMULATOR_SETTINGS))
-    command = ["-m", "airflow_claude_batch.emulator", "--port", "0", "--duration", str(BATCH_SECONDS)]
+    settings_file.write_text(json.dumps({**EMULATOR_SETTINGS, **settings}))
+    command = ["-m", "airflow_claude_batch.emulator", "--port", "0", "--duration", str(batch_seconds)]
     emulator = ManagedProcess(
         "emulator",
         [sys.executable, *command, "--settings", str(settings_file), "--ready-file", str(ready_file)],
@@ -312,6 +342,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("dag", nargs="?", default="nightly_report", help="a file of dags/, without .py")
     parser.add_argument("--live", action="store_true", help="use Anthropic's API and ANTHROPIC_API_KEY")
+    parser.add_argument("--slow", action="store_true", help="a batch that is late for a deadline")
     parser.add_argument("--stay", action="store_true", help="keep Airflow running until Ctrl-C")
     parser.add_argument("--folder", type=Path, default=REPOSITORY / ".demo", help="where Airflow lives")
     arguments = parser.parse_args()

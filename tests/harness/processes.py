@@ -34,15 +34,15 @@ class WaitTimeout(AssertionError):
     """What was waited for did not come in time."""
 
 
-def wait_until(condition: Callable[[], T | None], timeout: float, what: str) -> T:
-    """Return the condition's first true value; ask again until `timeout` seconds have passed."""
+def wait_until(condition: Callable[[], T | None], timeout: float, what: str, poll: float = POLL_SECONDS) -> T:
+    """Return the condition's first true value; ask every `poll` seconds until `timeout` have passed."""
     deadline = time.monotonic() + timeout
     while True:
         if value := condition():
             return value
         if time.monotonic() > deadline:
             raise WaitTimeout(f"waited {timeout:g} s in vain for {what}")
-        time.sleep(POLL_SECONDS)
+        time.sleep(poll)
 
 
 class ManagedProcess:

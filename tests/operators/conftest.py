@@ -1,24 +1,10 @@
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
-
-from airflow_claude_batch.emulator.testing import Emulator
-
 CONN_ID = "anthropic_default"
-
-
-@pytest.fixture
-def emulator(claude_batch_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Emulator:
-    """The emulator, as the API behind the default connection."""
-    connection = {"conn_type": "anthropic", "password": "any-key", "host": claude_batch_emulator.url}
-    monkeypatch.setenv("AIRFLOW_CONN_ANTHROPIC_DEFAULT", json.dumps(connection))
-    monkeypatch.setenv("AIRFLOW__CLAUDE_BATCH__RECONCILE_GRACE_SECONDS", "0.4")
-    return claude_batch_emulator
 
 
 @dataclass
@@ -27,6 +13,7 @@ class Try:
 
     task_id: str = "submit"
     run_id: str = "run-1"
+    dag_id: str = "dag"
     map_index: int = -1
     try_number: int = 1
     max_tries: int = 0
@@ -36,7 +23,7 @@ class Try:
     @property
     def context(self) -> Any:
         ti = SimpleNamespace(
-            dag_id="dag",
+            dag_id=self.dag_id,
             task_id=self.task_id,
             run_id=self.run_id,
             map_index=self.map_index,

@@ -10,9 +10,11 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 from airflow.sdk import DAG, task
 
-from airflow_claude_batch import ClaudeBatchOperator, Documents, Files
+from airflow_claude_batch import Budget, ClaudeBatchOperator, Documents, Files, PromptCache, Recovery
+from airflow_claude_batch.batches.errors import ConfigurationError
 from airflow_claude_batch.emulator.testing import CREATE, Emulator
-from tests.harness.dag_runs import run_dag
+from airflow_claude_batch.testing.dag_runs import run_dag
+from tests.batches.helpers import sent_ids
 from tests.operators.conftest import Try
 from tests.pdfs import encrypted_pdf, pdf
 
@@ -112,11 +114,11 @@ def test_records_come_from_the_files_that_a_uri_names(emulator: Emulator, tmp_pa
     assert "Say hello" in inputs["2026/1"]
 
 
-def test_uris_from_upstream_tasks_stand_for_the_files_there(
+def test_an_address_in_upstream_data_is_a_prompt_and_opens_nothing(
     emulator: Emulator, airflow_database: None, tmp_path: Path
 ) -> None:
     emulator.settings(duration=0)
-    with DAG("files_from_upstream", schedule=None) as dag:
+    with DAG("addresses_from_upstream", schedule=None) as dag:
 
         @task
         def export(region: str) -> str:
@@ -126,7 +128,9 @@ def test_uris_from_upstream_tasks_stand_for_the_files_there(
 
     run = run_dag(dag)
     assert run.state == "success"
-    assert run.xcom("ask")["counts"]["succeeded"] == 2
+    texts = [record["text"] for record in run.xcom("ask")["succeeded"]]
+    assert len(texts) == 2
+    assert not any("About" in text for text in texts)
 
 
 def test_a_source_shows_where_the_files_are_once_its_template_is_rendered(
@@ -159,8 +163,10 @@ def test_files_that_cannot_be_read_fail_the_task_for_good_and_send_nothing(
 
 @pytest.mark.parametrize("requests", ["just text", None, 17, {"prompt": "x"}])
 def test_what_is_no_source_is_refused(emulator: Emulator, tmp_path: Path, requests: Any) -> None:
+    with pytest.raises(ConfigurationError, match="requests is"):
+        operator(tmp_path, requests)
     with pytest.raises(AirflowFailException, match="records are wanted"):
-        operator(tmp_path, requests).execute(Try(task_id="ask").context)
+        operator(tmp_path, lambda: requests).execute(Try(task_id="ask").context)
 
 
 def test_strings_are_prompts(emulator: Emulator, tmp_path: Path) -> None:
@@ -178,7 +184,7 @@ def test_an_encrypted_pdf_is_delivered_as_errored_and_the_others_are_answered(
     inbox.mkdir()
     (inbox / "good.pdf").write_bytes(pdf())
     (inbox / "locked.pdf").write_bytes(encrypted_pdf())
-    summary = operator(tmp_path, Documents(inbox.as_uri()), prompt="Summarise.").execute(
+    summary = operator(tmp_path, Documents(inbox.as_uri()), prompt="Summarise.", bad_records=0.5).execute(
         Try(task_id="ask").context
     )
 
@@ -188,8 +194,8 @@ def test_an_encrypted_pdf_is_delivered_as_errored_and_the_others_are_answered(
     assert (errored["error_type"], errored["input"]["name"]) == ("unreadable_document", "locked.pdf")
     assert "locked.pdf: it is encrypted" in errored["message"]
     assert summary["error_samples"]["unreadable_document"]["message"] == errored["message"]
-    assert [emulator.custom_ids(batch["id"]) for batch in emulator.batches()] == [
-        [summary["succeeded"][0]["custom_id"]]
+    assert [sent_ids(emulator, batch["id"]) for batch in emulator.batches()] == [
+        {summary["succeeded"][0]["custom_id"]}
     ]
 
 
@@ -197,14 +203,22 @@ def test_a_store_that_airflow_does_not_know_is_named(emulator: Emulator, tmp_pat
     with pytest.raises(AirflowFailException, match=r"ftps://x/y\.csv cannot be opened.*install the provider"):
         operator(tmp_path, Files("ftps://x/y.csv")).execute(Try(task_id="ask").context)
 
-    records = [
-        {"custom_id": "a", "prompt": "Read.", "documents": ["ftps://x/y.pdf"]},
-        {"custom_id": "b", "prompt": "No document."},
-    ]
+
+def test_documents_that_records_of_a_list_name_are_refused_with_the_way_out(
+    emulator: Emulator, tmp_path: Path
+) -> None:
+    records = [{"custom_id": "a", "prompt": "Read.", "documents": [file(tmp_path / "a.txt", "private")]}]
+    with pytest.raises(AirflowFailException, match="documents_from"):
+        operator(tmp_path, records).execute(Try(task_id="ask").context)
+    assert creates(emulator) == 0
+
+
+def test_documents_beside_the_files_that_name_them_are_read(emulator: Emulator, tmp_path: Path) -> None:
     emulator.settings(duration=0)
-    summary = operator(tmp_path, records).execute(Try(task_id="ask").context)
+    document = file(tmp_path / "a.txt", "of the record")
+    rows = file(tmp_path / "in.jsonl", json.dumps({"prompt": "Read.", "documents": [document]}) + "\n")
+    summary = operator(tmp_path, Files(rows)).execute(Try(task_id="ask").context)
     assert summary["counts"]["succeeded"] == 1
-    assert "ftps://x/y.pdf cannot be opened" in summary["errored"][0]["message"]
 
 
 def test_an_unreadable_document_fails_the_task_where_that_is_wanted(
@@ -213,7 +227,7 @@ def test_an_unreadable_document_fails_the_task_where_that_is_wanted(
     (tmp_path / "locked.pdf").write_bytes(encrypted_pdf())
     (tmp_path / "good.pdf").write_bytes(pdf())
     documents = Documents(f"{tmp_path.as_uri()}/*.pdf")
-    ask = operator(tmp_path, documents, prompt="Summarise.", on_unreadable_document="fail")
+    ask = operator(tmp_path, documents, prompt="Summarise.")
     with pytest.raises(AirflowFailException, match="encrypted"):
         ask.execute(Try(task_id="ask").context)
     assert creates(emulator) == 0
@@ -232,16 +246,16 @@ def test_a_warm_cache_waits_for_the_first_request_without_a_worker(
     emulator: Emulator, tmp_path: Path
 ) -> None:
     ask, attempt = (
-        operator(tmp_path, rows(3), system="Rules. " * 4000, cache="1h", warm_cache=True),
+        operator(tmp_path, rows(3), system="Rules. " * 4000, cache=PromptCache(ttl="1h", warm=True)),
         Try("ask"),
     )
     first = deferred(ask, attempt)
     [warming] = emulator.batches()
-    assert (first.method_name, first.trigger.batch_ids) == ("resume", [warming["id"]])
+    assert (first.method_name, first.trigger.batch_ids) == ("execute_complete", [warming["id"]])
 
     emulator.end(warming["id"])
     with pytest.raises(TaskDeferred) as second:
-        ask.resume(attempt.context, ENDED)
+        ask.execute_complete(attempt.context, ENDED)
     assert len(second.value.trigger.batch_ids) == 2
     for batch in emulator.batches()[1:]:
         emulator.end(batch["id"])
@@ -250,10 +264,13 @@ def test_a_warm_cache_waits_for_the_first_request_without_a_worker(
 
 
 def test_a_wait_for_the_warming_batch_that_fails_fails_the_task(emulator: Emulator, tmp_path: Path) -> None:
-    ask, attempt = operator(tmp_path, rows(3), system="x" * 9000, cache="1h", warm_cache=True), Try("ask")
+    ask, attempt = (
+        operator(tmp_path, rows(3), system="x" * 9000, cache=PromptCache(ttl="1h", warm=True)),
+        Try("ask"),
+    )
     deferred(ask, attempt)
     with pytest.raises(AirflowFailException, match="the key was refused"):
-        ask.resume(
+        ask.execute_complete(
             attempt.context, {"status": "refused", "batch_ids": ["b"], "message": "the key was refused"}
         )
 
@@ -273,11 +290,60 @@ def test_a_model_of_a_single_record_is_checked_too(emulator: Emulator, tmp_path:
     assert creates(emulator) == 0
 
 
+def test_a_name_that_the_function_has_set_outlives_a_retry_in_which_it_is_not_called(
+    emulator: Emulator, tmp_path: Path
+) -> None:
+    emulator.settings(duration=0)
+    named = {"map_index_template": "{{ label }}"}
+    first, again = (Try(task_id="ask", try_number=n, max_tries=1).context | named for n in (1, 2))
+
+    def ask() -> Iterator[str]:
+        first["label"] = "north"
+        yield "Hi"
+
+    for context in (first, again):
+        task = operator(tmp_path, ask, retries=1, output_path=f"{tmp_path.as_uri()}/out/{{{{ label }}}}")
+        assert task.render_template(task.output_path, context) == task.output_path
+        summary = task.execute(context)
+        assert summary["succeeded_path"] == f"{tmp_path.as_uri()}/out/north/succeeded"
+        assert context["label"] == "north"
+    assert creates(emulator) == 1
+
+
+def test_two_schemas_are_one_too_many(emulator: Emulator, tmp_path: Path) -> None:
+    schema = {"type": "object", "properties": {}, "additionalProperties": False}
+    format_ = {"output_config": {"format": {"type": "json_schema", "schema": schema}}}
+    task = operator(tmp_path, rows(2), message_params=format_, output_schema=schema)
+    with pytest.raises(AirflowFailException, match="two schemas, output_schema and message_params"):
+        task.execute(Try(task_id="ask").context)
+    assert emulator.journal() == []
+
+
 def test_a_probe_finds_a_wrong_parameter_before_the_night_is_lost(emulator: Emulator, tmp_path: Path) -> None:
     wrong = {"output_config": {"effort": "enormous"}}
     with pytest.raises(AirflowFailException, match="probe of request r-0 was refused"):
-        operator(tmp_path, rows(2), message_params=wrong, probe=True).execute(Try(task_id="ask").context)
+        operator(tmp_path, rows(2), message_params=wrong, budget=Budget(probe=True)).execute(
+            Try(task_id="ask").context
+        )
     assert creates(emulator) == 0
+
+
+@pytest.mark.parametrize(
+    ("above", "chosen", "probes"),
+    [("0.000001", None, 1), ("5", None, 0), ("0.000001", False, 0), ("5", True, 1)],
+)
+def test_a_dear_job_is_probed_unless_the_operator_says_otherwise(
+    emulator: Emulator,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    above: str,
+    chosen: bool | None,
+    probes: int,
+) -> None:
+    monkeypatch.setenv("AIRFLOW__CLAUDE_BATCH__PROBE_ABOVE_USD", above)
+    emulator.settings(duration=0)
+    operator(tmp_path, rows(2), budget=Budget(probe=chosen)).execute(Try(task_id="ask").context)
+    assert len(emulator.journal(method="POST", path="/v1/messages$")) == probes
 
 
 def test_no_prompt_is_logged(emulator: Emulator, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -295,7 +361,9 @@ def test_no_prompt_is_logged(emulator: Emulator, tmp_path: Path, caplog: pytest.
 def test_a_kill_while_it_waits_cancels_only_where_that_is_wanted(
     emulator: Emulator, tmp_path: Path, cancel: bool
 ) -> None:
-    defer = deferred(operator(tmp_path, rows(1), cancel_on_kill=cancel), Try(task_id="ask"))
+    defer = deferred(
+        operator(tmp_path, rows(1), recovery=Recovery(cancel_on_kill=cancel)), Try(task_id="ask")
+    )
     assert defer.trigger.cancel_on_kill is cancel
 
 
@@ -311,3 +379,27 @@ def test_the_summary_says_what_caching_saved_or_cost(emulator: Emulator, tmp_pat
     assert many["cache_saved_usd"] > 0
     assert many["cache_hit_rate"] > 0.5
     assert cost("one", 1)["cache_saved_usd"] < 0, "a single request writes the cache and reads nothing"
+
+
+def test_dag_test_finds_a_connection_that_only_airflows_database_has(
+    emulator: Emulator, airflow_database: None, tmp_path: Path
+) -> None:
+    from airflow.models import Connection
+    from airflow.utils.session import create_session
+
+    emulator.settings(duration=1)
+    with create_session() as session:
+        session.add(
+            Connection(conn_id="in_the_database", conn_type="anthropic", password="key", host=emulator.url)
+        )
+    with DAG("database_connection", schedule=None) as dag:
+        ClaudeBatchOperator(
+            task_id="ask",
+            requests=["Hi"],
+            model="claude-haiku-4-5",
+            max_tokens=16,
+            conn_id="in_the_database",
+            poll_interval=0.5,
+            storage_path=(tmp_path / "jobs").as_uri(),
+        )
+    assert run_dag(dag).state == "success"

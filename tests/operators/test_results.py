@@ -9,12 +9,20 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 from airflow.sdk import DAG, Asset
 
-from airflow_claude_batch import ClaudeBatchResultsOperator, ClaudeBatchSubmitOperator
-from airflow_claude_batch.batches import lease
+from airflow_claude_batch import (
+    AnswerPolicy,
+    Budget,
+    ClaudeBatchResultsOperator,
+    ClaudeBatchSubmitOperator,
+    Limits,
+    Recovery,
+)
+from airflow_claude_batch.batches.job import lease
+from airflow_claude_batch.batches.job import ledger as ledgers
 from airflow_claude_batch.batches.storage import Folder
 from airflow_claude_batch.emulator.testing import CREATE, Emulator
-from airflow_claude_batch.reporting import lineage
-from tests.harness.dag_runs import run_dag
+from airflow_claude_batch.runtime.lineage import lineage
+from airflow_claude_batch.testing.dag_runs import run_dag
 from tests.operators.conftest import Try
 
 OVERLOADED = {"custom_ids": ["r-1"], "error_type": "overloaded_error", "tries": 1}
@@ -67,7 +75,9 @@ def test_the_task_fails_for_good_after_the_output_is_complete(emulator: Emulator
         "message": "prompt too long",
     }
     emulator.settings(outcomes={"failures": [failure]})
-    operator = results(tmp_path, submit(tmp_path, rows(4)), max_failed_fraction=0.25)
+    operator = results(
+        tmp_path, submit(tmp_path, rows(4)), answer_policy=AnswerPolicy(max_failed_fraction=0.25)
+    )
     try_ = Try(task_id="results")
     with pytest.raises(
         AirflowFailException, match=r"2 of 4 requests failed.*2 x invalid_request_error.*errored"
@@ -78,7 +88,7 @@ def test_the_task_fails_for_good_after_the_output_is_complete(emulator: Emulator
 
 
 def test_batches_of_another_system_are_delivered_by_their_ids(emulator: Emulator, tmp_path: Path) -> None:
-    handle = submit(tmp_path / "elsewhere", rows(4), max_requests_per_batch=3)
+    handle = submit(tmp_path / "elsewhere", rows(4), limits=Limits(requests=3))
     summary = run(results(tmp_path, handle["batch_ids"]), emulator)
     assert (summary["counts"]["total"], summary["job"]) == (4, None)
 
@@ -99,13 +109,13 @@ def test_an_estimate_is_shown_and_a_job_above_the_limit_is_never_sent(
     emulator: Emulator, tmp_path: Path
 ) -> None:
     try_ = Try()
-    with pytest.raises(AirflowFailException, match=r"BudgetExceededError.*max_cost_usd=0\.0001"):
-        submit(tmp_path, rows(4), try_, max_cost_usd=0.0001)
+    with pytest.raises(AirflowFailException, match=r"BudgetExceededError.*max_usd=0\.0001"):
+        submit(tmp_path, rows(4), try_, budget=0.0001)
     assert emulator.batches() == []
     assert try_.pushed["estimate"]["total_usd"] > 0.0001
     assert try_.pushed["estimate"]["upper_bound_usd"] == try_.pushed["estimate"]["total_usd"]
 
-    handle = submit(tmp_path, rows(4), max_cost_usd=0.0001, expected_output_tokens=2)
+    handle = submit(tmp_path, rows(4), budget=Budget(max_usd=0.0001, expected_output_tokens=2))
     assert len(handle["batch_ids"]) == 1
 
 
@@ -117,8 +127,98 @@ def test_another_worker_on_the_same_job_is_given_way_to(emulator: Emulator, tmp_
     home = Folder.at(handle["job"]).parent
     with lease.hold(home), pytest.raises(TaskDeferred) as deferred:
         operator.execute(Try(task_id="results").context)
-    assert deferred.value.method_name == "resume"
+    assert deferred.value.method_name == "execute_complete"
     assert operator.execute(Try(task_id="results").context)["counts"]["succeeded"] == 2
+
+
+def attacker(**options: Any) -> Try:
+    """A results task of another DAG."""
+    return Try(dag_id="attacker", task_id="results", **options)
+
+
+def end_all(emulator: Emulator) -> None:
+    for batch in emulator.batches():
+        emulator.end(batch["id"])
+
+
+def without_dag_id(job: str) -> None:
+    """The ledger, as it was before it named its DAG."""
+    folder = Folder.at(job)
+    ledger = ledgers.load(folder)
+    assert ledger is not None
+    ledger.dag_id = ledger.run_id = ledger.task_id = ""
+    ledgers.save(folder, ledger)
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_another_dags_job_is_not_delivered_and_the_error_says_how_it_could_be(
+    emulator: Emulator, tmp_path: Path, recorded: bool
+) -> None:
+    handle = submit(tmp_path, rows(3))
+    if not recorded:
+        without_dag_id(handle["job"])
+    end_all(emulator)
+    asked = len(emulator.journal())
+    with pytest.raises(AirflowFailException) as refused:
+        run(results(tmp_path, handle), emulator, attacker())
+    for words in ("'dag'", "'attacker'", "Recovery(shared_with=['attacker'])", "share_jobs_between_dags"):
+        assert words in str(refused.value)
+    assert not (tmp_path / "out").exists()
+    assert len(emulator.journal()) == asked
+    assert run(results(tmp_path, handle), emulator)["counts"]["succeeded"] == 3
+
+
+def test_another_dags_batches_are_no_more_delivered_by_their_ids(emulator: Emulator, tmp_path: Path) -> None:
+    handle = submit(tmp_path, rows(3))
+    with pytest.raises(AirflowFailException, match="belongs to DAG 'dag', and this task to DAG 'attacker'"):
+        run(results(tmp_path, handle["batch_ids"]), emulator, attacker())
+    assert not (tmp_path / "out").exists()
+    assert run(results(tmp_path, handle["batch_ids"]), emulator)["counts"]["succeeded"] == 3
+
+
+def test_a_job_that_is_shared_with_a_dag_is_delivered_by_it_until_it_is_not_any_more(
+    emulator: Emulator, tmp_path: Path
+) -> None:
+    handle = submit(tmp_path, rows(3), recovery=Recovery(shared_with=["partner"]))
+    partner = Try(dag_id="partner", task_id="results")
+    assert run(results(tmp_path, handle), emulator, partner)["counts"]["succeeded"] == 3
+    assert run(results(tmp_path, handle["batch_ids"], overwrite=True), emulator, partner)["job"] is None
+    with pytest.raises(AirflowFailException, match="belongs to DAG 'dag'"):
+        run(results(tmp_path, handle), emulator, attacker())
+
+    assert submit(tmp_path, rows(3), Try(max_tries=1)) == handle
+    with pytest.raises(AirflowFailException, match="belongs to DAG 'dag'"):
+        run(results(tmp_path, handle), emulator, partner)
+
+
+def test_a_setting_lets_all_dags_deliver_each_others_jobs(
+    emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__CLAUDE_BATCH__SHARE_JOBS_BETWEEN_DAGS", "True")
+    handle = submit(tmp_path, rows(3))
+    assert run(results(tmp_path, handle), emulator, attacker())["counts"]["succeeded"] == 3
+
+
+@pytest.mark.parametrize("dag_id", ["dag", "partner"])
+def test_a_person_who_ends_the_task_ends_only_batches_of_its_own_dag(
+    emulator: Emulator, tmp_path: Path, dag_id: str
+) -> None:
+    handle = submit(tmp_path, rows(3), recovery=Recovery(shared_with=["partner"]))
+    with pytest.raises(TaskDeferred) as deferred:
+        results(tmp_path, handle).execute(Try(dag_id=dag_id, task_id="results").context)
+    assert deferred.value.trigger.cancel_on_kill is (dag_id == "dag")
+
+
+def test_a_path_that_leads_out_of_storage_path_is_refused(emulator: Emulator, tmp_path: Path) -> None:
+    handle = submit(tmp_path / "elsewhere", rows(3))
+    (tmp_path / "storage").mkdir()
+    job = handle["job"].replace("/elsewhere/", "/storage/../elsewhere/")
+    with pytest.raises(AirflowFailException, match="does not lie under storage_path"):
+        run(
+            results(tmp_path, {**handle, "job": job}, storage_path=(tmp_path / "storage").as_uri()),
+            emulator,
+            Try(task_id="results"),
+        )
 
 
 def test_asset_events_carry_counts_cost_and_paths(

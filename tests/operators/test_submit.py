@@ -2,15 +2,24 @@ from __future__ import annotations
 
 import datetime
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.sdk import DAG, task
 
-from airflow_claude_batch import ClaudeBatchResultsOperator, ClaudeBatchSensor, ClaudeBatchSubmitOperator
+from airflow_claude_batch import (
+    ClaudeBatchResultsOperator,
+    ClaudeBatchSensor,
+    ClaudeBatchSubmitOperator,
+    Limits,
+    Recovery,
+)
+from airflow_claude_batch.batches.errors import ConfigurationError
 from airflow_claude_batch.emulator.testing import CREATE, Emulator
-from tests.harness.dag_runs import run_dag
+from airflow_claude_batch.testing.dag_runs import run_dag
+from tests.batches.helpers import sent_ids
 from tests.operators.conftest import Try
 
 SECRET = "the customer's secret {{ ds }}"
@@ -65,7 +74,7 @@ def test_the_outputs_of_mapped_tasks_are_one_input(
     run = run_dag(dag)
     assert run.xcom("submit")["request_count"] == 6
     (batch,) = emulator.batches()
-    assert sorted(emulator.custom_ids(batch["id"])) == ["ap-0", "ap-1", "eu-0", "eu-1", "us-0", "us-1"]
+    assert sent_ids(emulator, batch["id"]) == {"ap-0", "ap-1", "eu-0", "eu-1", "us-0", "us-1"}
 
 
 def test_a_mapped_submit_has_a_job_an_instance_and_shows_no_prompt(
@@ -91,15 +100,17 @@ def test_a_callable_gets_the_context_entries_that_it_names_and_may_stream(
             yield {"custom_id": f"{ds}-{n}", "prompt": "Hi"}
 
     handle = operator(tmp_path, build).execute(Try().context)
-    assert emulator.custom_ids(handle["batch_ids"][0]) == ["2026-11-22-0", "2026-11-22-1", "2026-11-22-2"]
+    assert sent_ids(emulator, handle["batch_ids"][0]) == {f"2026-11-22-{n}" for n in range(3)}
 
 
 @pytest.mark.parametrize("requests", ["Hi", {"custom_id": "a", "prompt": "x"}, 5, None, b"x"])
 def test_what_is_no_list_of_records_is_refused_before_anything_is_sent(
     emulator: Emulator, tmp_path: Path, requests: Any
 ) -> None:
+    with pytest.raises(ConfigurationError, match="requests is"):
+        operator(tmp_path, requests)
     with pytest.raises(Exception, match="InputError") as caught:
-        operator(tmp_path, requests).execute(Try().context)
+        operator(tmp_path, lambda: requests).execute(Try().context)
     assert type(caught.value).__name__ == "AirflowFailException"
     assert emulator.journal(method="POST", path=CREATE) == []
 
@@ -168,7 +179,7 @@ def test_on_several_machines_an_unset_storage_path_is_an_error_that_says_what_to
 
 
 def test_a_retry_gets_the_same_batches_and_a_clear_too_unless_told_otherwise(
-    emulator: Emulator, tmp_path: Path
+    emulator: Emulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def now() -> Any:
         return [{"custom_id": "a", "prompt": str(datetime.datetime.now(datetime.UTC))}]
@@ -176,9 +187,14 @@ def test_a_retry_gets_the_same_batches_and_a_clear_too_unless_told_otherwise(
     first = operator(tmp_path, now, retries=2).execute(Try(try_number=1, max_tries=2).context)
     retry = operator(tmp_path, now, retries=2).execute(Try(try_number=2, max_tries=2).context)
     assert retry == first
+    caplog.set_level(logging.INFO)
     same = operator(tmp_path, rows(2)).execute(Try(run_id="b").context)
+    assert "Sent 2 requests in 1 batches: " in caplog.text
+    caplog.clear()
     cleared = operator(tmp_path, rows(2)).execute(Try(run_id="b", try_number=2, max_tries=1).context)
     assert cleared == same
+    assert "Sent before: 2 requests in 1 batches: " in caplog.text
+    assert "Sent 2" not in caplog.text
     conf = {"claude_batch_force_new": True}
     forced = operator(tmp_path, rows(2)).execute(
         Try(run_id="b", try_number=3, max_tries=2, conf=conf).context
@@ -192,16 +208,18 @@ def test_a_full_queue_defers_and_the_resumed_task_goes_on_at_the_next_part(
     from airflow.providers.common.compat.sdk import TaskDeferred
 
     emulator.settings(queue_limit=4)
-    submit = operator(tmp_path, rows(6), max_requests_per_batch=2)
+    submit = operator(tmp_path, rows(6), limits=Limits(requests=2))
     with pytest.raises(TaskDeferred) as deferred:
         submit.execute(Try().context)
-    assert deferred.value.method_name == "resume"
+    assert deferred.value.method_name == "execute_complete"
     arguments = deferred.value.trigger.serialize()[1]
     assert set(arguments["batch_ids"]) == {batch["id"] for batch in emulator.batches()}  # sent two at a time
-    assert set(arguments) == {"at", "conn_id", "batch_ids"}
+    assert set(arguments) == {"seconds", "conn_id", "batch_ids"}
     for batch in emulator.batches():
         emulator.end(batch["id"])
-    handle = operator(tmp_path, rows(6), max_requests_per_batch=2).resume(Try().context, {"status": "resume"})
+    handle = operator(tmp_path, rows(6), limits=Limits(requests=2)).execute_complete(
+        Try().context, {"status": "resume"}
+    )
     assert len(handle["batch_ids"]) == 3
     assert emulator.ledger()["submitted_more_than_once"] == []
 
@@ -210,11 +228,30 @@ def test_a_full_queue_defers_and_the_resumed_task_goes_on_at_the_next_part(
 def test_killing_the_task_cancels_what_it_submitted_unless_told_not_to(
     emulator: Emulator, tmp_path: Path, cancel: bool
 ) -> None:
-    submit = operator(tmp_path, rows(2), cancel_on_kill=cancel)
+    submit = operator(tmp_path, rows(2), recovery=Recovery(cancel_on_kill=cancel))
     submit.execute(Try().context)
     submit.on_kill()
     (batch,) = emulator.batches()
     assert batch["processing_status"] == ("canceling" if cancel else "in_progress")
+
+
+def test_a_kill_after_the_task_has_failed_by_itself_leaves_its_batches_to_the_next_try(
+    emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit, context = operator(tmp_path, rows(2)), Try().context
+    push = context["ti"].xcom_push
+
+    def push_until_sent(**xcom: Any) -> None:
+        if emulator.batches():
+            raise ConnectionError("the API server is gone")
+        push(**xcom)
+
+    monkeypatch.setattr(context["ti"], "xcom_push", push_until_sent)
+    with pytest.raises(ConnectionError):
+        submit.execute(context)
+    submit.on_kill()
+    (batch,) = emulator.batches()
+    assert batch["processing_status"] == "in_progress"
 
 
 def test_after_a_clear_a_cancelled_batch_keeps_its_answers_and_only_the_rest_is_sent_again(
@@ -230,7 +267,9 @@ def test_after_a_clear_a_cancelled_batch_keeps_its_answers_and_only_the_rest_is_
         operator(tmp_path, rows(10)).execute(Try(try_number=2, max_tries=1).context)
     emulator.end(batch_id)
     finished = emulator.batches()[0]["request_counts"]["succeeded"]
-    again = operator(tmp_path, rows(10)).resume(Try(try_number=2, max_tries=1).context, {"status": "resume"})
+    again = operator(tmp_path, rows(10)).execute_complete(
+        Try(try_number=2, max_tries=1).context, {"status": "resume"}
+    )
     assert again["job"] == first["job"]
     old, new = again["batch_ids"]
     assert old == batch_id
@@ -248,5 +287,5 @@ def test_within_a_try_a_batch_that_somebody_cancelled_stays_cancelled(
     submit = operator(tmp_path, rows(10))
     submit.execute(Try().context)
     submit.on_kill()
-    handle = operator(tmp_path, rows(10)).resume(Try().context, {"status": "resume"})
+    handle = operator(tmp_path, rows(10)).execute_complete(Try().context, {"status": "resume"})
     assert len(handle["batch_ids"]) == 1

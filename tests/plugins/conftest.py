@@ -5,7 +5,7 @@ Nothing of Airflow is imported at the top: pytest loads this file before the tes
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -24,8 +24,10 @@ def session(airflow_database: None) -> Iterator[Session]:
     """The metadata database, without anybody's DAGs and runs."""
     from airflow.utils.session import create_session
 
+    from airflow_claude_batch.plugins import totals
     from tests.plugins.seeding import wipe
 
+    totals._answers.clear()  # those of another test's jobs
     with create_session(scoped=False) as session:
         wipe(session)
         yield session
@@ -63,3 +65,16 @@ def client_of(airflow_app: FastAPI) -> Callable[..., TestClient]:
         return TestClient(airflow_app, base_url="http://airflow.test", cookies=cookies)
 
     return client
+
+
+@pytest.fixture
+def ask(client_of: Any) -> Any:
+    """What the page's API answers to an admin."""
+    client = client_of("admin", "admin")
+
+    def get(path: str, **query: Any) -> Any:
+        response = client.get(f"/claude-batches/api/{path}", params=query)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    return get

@@ -71,10 +71,10 @@ def picture(
     page.wait_for_timeout(SETTLED_MILLISECONDS)
     if details:
         failed = page.get_by_role("row").filter(has_text="did not succeed").first
-        failed.get_by_role("button", name="Details").click()
+        failed.get_by_role("link", name="Details").click()
         page.get_by_role("dialog").get_by_text("Why requests did not succeed").wait_for()
     if end:
-        page.get_by_role("region", name="Last 30 days").scroll_into_view_if_needed()
+        page.get_by_role("region", name="Money, last 30 days").scroll_into_view_if_needed()
         page.get_by_text("Requests by outcome").scroll_into_view_if_needed()
     page.wait_for_timeout(SETTLED_MILLISECONDS)
     page.screenshot(path=file)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from airflow_claude_batch.batches.storage import Folder
 from tests.harness.local_airflow import LocalAirflow, create_database
 from tests.harness.processes import wait_until
 
@@ -19,6 +21,11 @@ if TYPE_CHECKING:
 
 USERS = {"admin": "admin", "viewer": "viewer", "only-nightly_report": "user"}
 """Name and role; each user's password is the name."""
+
+BUDGETS = """[
+    {"max_usd": 20, "per": "day", "scope": "tag:team"},
+    {"max_usd": 900, "per": "month", "scope": "all"}
+]"""
 
 _REPOSITORY = Path(__file__).parents[2]
 _STARTUP_SECONDS = 90
@@ -51,6 +58,25 @@ class SeededServer:
             seed(session, seeds)
 
 
+def book_costs(root: Folder) -> None:
+    """A day of two DAGs and teams, with one job that is not settled yet."""
+    from airflow_claude_batch.batches.accounts.book import Book
+    from airflow_claude_batch.batches.accounts.entries import Account, Line
+    from airflow_claude_batch.batches.cost.spending import PICO
+
+    book, day = Book(root), datetime.datetime.now(datetime.UTC).date().isoformat()
+    for number, (dag_id, team, usd) in enumerate(
+        [("nightly_report", "growth", 6), ("nightly_report", "sales", 3), ("score_leads", "sales", 15)]
+    ):
+        pico = usd * PICO
+        numbers = {"pico": pico, "standard_pico": 2 * pico, "uncached_pico": pico * 3 // 2}
+        line = Line(model="claude-haiku-4-5", requests=1000, **numbers)
+        account = Account(dag_id=dag_id, tags={"team": team}, lines=[line.kind])
+        book.settle(day, f"00a1b2-{number:020x}-1", account, [line])
+    waiting = Account(dag_id="score_leads", tags={"team": "sales"})
+    book.reserve(day, f"00a1b2-{9:020x}-1", waiting, pico=PICO, job="")
+
+
 @contextlib.contextmanager
 def start_seeded_server(home: Path) -> Iterator[SeededServer]:
     """Run the server for the block, with the users of :data:`USERS`."""
@@ -61,9 +87,11 @@ def start_seeded_server(home: Path) -> Iterator[SeededServer]:
             "core": {
                 "auth_manager": "tests.plugins.auth_manager.PerDagAuthManager",
                 "simple_auth_manager_users": ",".join(f"{name}:{role}" for name, role in USERS.items()),
-            }
+            },
+            "claude_batch": {"storage_path": (home / "storage").as_uri(), "budgets": BUDGETS},
         },
     )
+    book_costs(Folder.at((home / "storage").as_uri()))
     passwords = airflow.home / "simple_auth_manager_passwords.json.generated"
     passwords.write_text(json.dumps({name: name for name in USERS}))
     create_database(airflow.home)

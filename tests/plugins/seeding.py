@@ -28,9 +28,15 @@ PAGE_REQUESTS = (
     "jobs?view=in_flight",
     "jobs?view=recent",
     "jobs?view=recent&offset=9900",
+    "jobs?view=recent&result=delivered",
+    "jobs?view=recent&result=partial",
     "jobs?view=recent&result=failed",
+    "jobs?view=recent&dag_id=score_leads&result=failed",
+    "jobs?view=recent&q=seeded-00500",
     "jobs?view=recent&q=msgbatch_nightly_report_00500",
     "totals",
+    "attention",
+    "schedule",
     "dags",
 )
 """What the page asks for, the costly searches included, once ten thousand jobs are there."""
@@ -55,6 +61,10 @@ class Seed:
     failed: dict[str, int] | None = None
     """Requests by outcome other than succeeded."""
     errors: dict[str, int] | None = None
+    warnings: tuple[str, ...] = ()
+    """What its delivery warned of."""
+    empty: int = 0
+    """Empty answers."""
     map_index: int = -1
     run: int | None = None
     """Number of the run, when several jobs share one."""
@@ -266,6 +276,8 @@ def _summary(
             if kind in MESSAGES
         },
         "stop_reasons": {"end_turn": counts["succeeded"]},
+        "warnings": list(one.warnings),
+        "empty": one.empty,
         "usage": {
             "input_tokens": one.requests * 410, "output_tokens": one.requests * 120,
             "cache_creation_input_tokens": one.requests * 9, "cache_read_input_tokens": one.requests * 600,

@@ -26,7 +26,7 @@ def test_the_committed_bundle_was_built_from_the_committed_source() -> None:
 
 
 def test_react_and_chakra_stay_with_the_host() -> None:
-    assert len(BUNDLE) < 60_000
+    assert len(BUNDLE) < 200_000  # React and Chakra UI would be a million
     assert "(React, ReactJSXRuntime" in BUNDLE or "ReactJSXRuntime" in BUNDLE
     for word in ("createRoot", "useInsertionEffect", "emotion", "eval(", "innerHTML"):
         assert word not in BUNDLE
@@ -47,14 +47,16 @@ def test_the_plugin_is_registered_without_loading_a_web_framework() -> None:
 import importlib.metadata, sys
 [entry] = [e for e in importlib.metadata.entry_points(group="airflow.plugins") if e.name == "claude_batches"]
 plugin = entry.load()
-assert {app["destination"] for app in plugin.react_apps} == {"nav", "dag_run", "task_instance"}
+assert {app["destination"] for app in plugin.react_apps} == {
+    "nav", "dashboard", "dag", "dag_run", "task_instance"
+}
 assert not [n for n in sys.modules if n.startswith(("fastapi", "anthropic", "airflow_claude_batch.batches"))]
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 def test_the_bundle_is_served_below_the_base_url_under_an_address_that_changes_with_it(monkeypatch) -> None:
-    from airflow_claude_batch.plugins.claude_batches import bundle_url
+    from airflow_claude_batch.plugins.bundle import bundle_url
 
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://data.example.org/team/airflow/")
     path, _, version = bundle_url().partition("?v=")

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_claude_batch.batches.storage import Folder
 from airflow_claude_batch.emulator.testing import CANCEL, start_emulator
 from tests.plugins.seeding import Seed, seed
+from tests.plugins.stored_jobs import Stored, submit
 from tests.plugins.test_security import cancel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from sqlalchemy.orm import Session
 
@@ -27,32 +30,17 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
         yield emulator
 
 
-def submitted(emulator: Emulator) -> str:
-    import anthropic
-
-    client = anthropic.Anthropic(api_key="any-key", base_url=emulator.url)
-    params: Any = {
-        "model": "claude-haiku-4-5",
-        "max_tokens": 10,
-        "messages": [{"role": "user", "content": "Hi"}],
-    }
-    return client.messages.batches.create(requests=[{"custom_id": "one", "params": params}]).id
-
-
-class Waiting(Seed):
-    """A job whose batches exist."""
-
-    ids: list[str]
-
-    @property
-    def batch_ids(self) -> list[str]:
-        return self.ids
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
+    """``storage_path`` of the API server."""
+    monkeypatch.setenv("AIRFLOW__CLAUDE_BATCH__STORAGE_PATH", tmp_path.as_uri())
+    return Folder.at(tmp_path.as_uri())
 
 
 @pytest.fixture
-def job(session: Session, api: Emulator) -> Seed:
-    one = Waiting(stage="waiting", batches=2)
-    one.ids = [submitted(api), submitted(api)]
+def job(session: Session, api: Emulator, root: Folder) -> Stored:
+    one = Stored(stage="waiting", batches=2)
+    one.store(root, submit(api.url, 2))
     seed(session, [one])
     return one
 

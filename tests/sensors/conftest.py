@@ -1,15 +1,14 @@
 from __future__ import annotations
 
-import json
+from pathlib import Path
 
 import pytest
 
-from airflow_claude_batch.emulator.testing import Emulator
+from airflow_claude_batch.batches.storage import Folder
 
 
-@pytest.fixture
-def emulator(claude_batch_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Emulator:
-    """The emulator, with the default connection leading to it."""
-    connection = {"conn_type": "anthropic", "password": "test-key", "host": claude_batch_emulator.url}
-    monkeypatch.setenv("AIRFLOW_CONN_ANTHROPIC_DEFAULT", json.dumps(connection))
-    return claude_batch_emulator
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
+    """``storage_path``."""
+    monkeypatch.setenv("AIRFLOW__CLAUDE_BATCH__STORAGE_PATH", tmp_path.as_uri())
+    return Folder.at(tmp_path.as_uri())

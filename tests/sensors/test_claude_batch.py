@@ -3,6 +3,8 @@ from __future__ import annotations
 import datetime
 import json
 import time
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +16,8 @@ from airflow.providers.common.compat.sdk import (
     TaskDeferred,
 )
 
+from airflow_claude_batch.batches.job.claims import Claim, claim
+from airflow_claude_batch.batches.storage import Folder
 from airflow_claude_batch.emulator.testing import CANCEL, CREATE, RETRIEVE, Emulator
 from airflow_claude_batch.sensors.claude_batch import ClaudeBatchSensor
 from airflow_claude_batch.triggers.claude_batch import ClaudeBatchTrigger
@@ -39,6 +43,14 @@ class TaskInstance(supervisor.TaskInstance):
 
 def handle(*ids: str) -> dict[str, Any]:
     return {"job": "file:///jobs/j", "batch_ids": list(ids), "request_count": len(ids)}
+
+
+def claimed(root: Folder, ids: list[str], dag_id: str = "d") -> list[str]:
+    """The same batches, which claims now give to a job of the DAG (the tests' own is ``d``)."""
+    for number, batch_id in enumerate(ids):
+        job = f"{root.url}/jobs/{dag_id}/r/submit/job-1"
+        claim(root, batch_id, Claim(job=job, part=number, sent_id=f"{batch_id}-mark", dag_id=dag_id))
+    return ids
 
 
 def sensor(batch: Any, **options: Any) -> ClaudeBatchSensor:
@@ -70,13 +82,13 @@ def test_what_has_ended_is_not_deferred_for_and_the_handle_goes_on(emulator: Emu
     assert len(emulator.journal(path=RETRIEVE)) == 2
 
 
-def test_it_looks_once_then_defers_and_shows_its_progress(emulator: Emulator) -> None:
-    ids, ti = create(emulator, 3), TaskInstance()
+def test_it_looks_once_then_defers_and_shows_its_progress(emulator: Emulator, root: Folder) -> None:
+    ids, ti = claimed(root, create(emulator, 3)), TaskInstance()
     emulator.end(ids[0])
     trigger = deferral(sensor(handle(*ids), timeout=3600), ti)
     assert trigger.batch_ids == ids
     assert trigger.known
-    assert trigger.cancel_on_kill
+    assert (trigger.cancel_on_kill, trigger.unproved) == (True, [])
     assert len(emulator.journal(path=RETRIEVE)) == 3
     assert (ti.xcoms["progress"]["ended"], ti.xcoms["progress"]["batches"]) == (1, 3)
 
@@ -122,13 +134,11 @@ def test_a_timeout_leaves_the_batches_alone_and_says_so(emulator: Emulator) -> N
     assert not emulator.journal(path=CANCEL)
 
 
-def test_a_timeout_cancels_what_is_open_when_that_is_asked_for(emulator: Emulator) -> None:
-    first, second = create(emulator, 2)
+def test_a_timeout_cancels_what_is_open_when_that_is_asked_for(emulator: Emulator, root: Folder) -> None:
+    first, second = claimed(root, create(emulator, 2))
     context: Any = {"ti": TaskInstance()}
     with pytest.raises(AirflowSensorTimeout, match="were cancelled"):
-        sensor(handle(first, second), cancel_on_timeout=True).execute_complete(
-            context, event("timeout", second)
-        )
+        sensor(handle(first, second), on_timeout="cancel").execute_complete(context, event("timeout", second))
     assert [call["batch_id"] for call in emulator.journal(path=CANCEL)] == [second]
 
 
@@ -141,12 +151,26 @@ def test_poke_mode_waits_by_the_same_policy(emulator: Emulator) -> None:
     assert execute(one) == handle(*ids)
 
 
-def test_poke_mode_gives_up_in_time_and_cancels_if_asked_to(emulator: Emulator) -> None:
-    [batch_id] = create(emulator)
-    one = sensor(handle(batch_id), deferrable=False, poll_interval=0.3, timeout=1, cancel_on_timeout=True)
+def test_poke_mode_gives_up_in_time_and_cancels_if_asked_to(emulator: Emulator, root: Folder) -> None:
+    [batch_id] = claimed(root, create(emulator))
+    one = sensor(handle(batch_id), deferrable=False, poll_interval=0.3, timeout=1, on_timeout="cancel")
     with pytest.raises(AirflowSensorTimeout, match="were cancelled"):
         execute(one)
     assert len(emulator.journal(path=CANCEL)) == 1
+
+
+def test_what_is_done_at_the_timeout_is_what_on_timeout_says_even_if_airflow_sees_it_first(
+    emulator: Emulator, root: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow looks at the time after each poke, too, and would only fail the task."""
+    [batch_id] = claimed(root, create(emulator))
+    fast = SimpleNamespace(monotonic=lambda: 3 * time.monotonic(), sleep=time.sleep)
+    monkeypatch.setattr("airflow.sdk.bases.sensor.time", fast)
+    one = sensor(handle(batch_id), deferrable=False, poll_interval=0.3, timeout=1, on_timeout="cancel")
+    with pytest.raises(AirflowSensorTimeout, match="were cancelled"):
+        execute(one)
+    assert len(emulator.journal(path=CANCEL)) == 1
+    assert one.timeout == 1
 
 
 def test_reschedule_mode_comes_back_after_the_growing_interval(emulator: Emulator) -> None:
@@ -162,7 +186,7 @@ def test_reschedule_mode_counts_the_timeout_from_the_first_of_its_processes(emul
     [batch_id] = create(emulator)
     ti = TaskInstance(rescheduled_since=NOW - datetime.timedelta(hours=2))
     one = sensor(handle(batch_id), deferrable=False, mode="reschedule", timeout=3600)
-    with pytest.raises(AirflowSensorTimeout, match="Gave up after 2 h"):
+    with pytest.raises(AirflowSensorTimeout, match=r"Gave up .* after 2 h"):
         execute(one, ti)
 
 
@@ -198,9 +222,9 @@ def looked(batch: Any, **options: Any) -> ClaudeBatchSensor:
 @pytest.mark.parametrize("mode", ["poke", "reschedule"])
 @pytest.mark.parametrize("state", ["failed", "success", "skipped", "removed"])
 def test_in_a_worker_too_a_task_that_a_person_ends_cancels_what_is_open(
-    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, mode: str, state: str
+    emulator: Emulator, root: Folder, monkeypatch: pytest.MonkeyPatch, mode: str, state: str
 ) -> None:
-    first, second = create(emulator, 2)
+    first, second = claimed(root, create(emulator, 2))
     emulator.end(first)
     one = looked(handle(first, second), mode=mode)
     supervisor.Supervisor(state).install(monkeypatch)
@@ -210,18 +234,18 @@ def test_in_a_worker_too_a_task_that_a_person_ends_cancels_what_is_open(
 
 @pytest.mark.parametrize("state", ["running", "restarting", "scheduled", "upstream_failed"])
 def test_a_worker_that_stops_though_nobody_has_ended_the_task_cancels_nothing(
-    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, state: str
+    emulator: Emulator, root: Folder, monkeypatch: pytest.MonkeyPatch, state: str
 ) -> None:
-    one = looked(handle(*create(emulator)))
+    one = looked(handle(*claimed(root, create(emulator))))
     supervisor.Supervisor(state).install(monkeypatch)
     one.on_kill()
     assert not emulator.journal(path=CANCEL)
 
 
 def test_a_worker_that_cannot_learn_why_it_stops_is_not_kept_and_cancels_nothing(
-    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+    emulator: Emulator, root: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = looked(handle(*create(emulator)))
+    one = looked(handle(*claimed(root, create(emulator))))
     supervisor.Supervisor("running", seconds=6).install(monkeypatch)
     began = time.monotonic()
     one.on_kill()
@@ -230,13 +254,82 @@ def test_a_worker_that_cannot_learn_why_it_stops_is_not_kept_and_cancels_nothing
 
 
 def test_a_killed_worker_leaves_batches_alone_that_were_given_by_id_unless_told_otherwise(
-    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+    emulator: Emulator, root: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [batch_id] = create(emulator)
+    [own] = claimed(root, create(emulator))
     supervisor.Supervisor("failed").install(monkeypatch)
     looked(batch_id).on_kill()
-    looked(handle(batch_id), cancel_on_kill=False).on_kill()
-    sensor(handle(batch_id), deferrable=False).on_kill()  # before its first look
+    looked(handle(own), cancel_on_kill=False).on_kill()
+    sensor(handle(own), deferrable=False).on_kill()  # before its first look
     assert not emulator.journal(path=CANCEL)
     looked(batch_id, cancel_on_kill=True).on_kill()
     assert len(emulator.journal(path=CANCEL)) == 1
+
+
+@pytest.mark.parametrize("dag_id", ["other", None])
+@pytest.mark.parametrize("cancel_on_kill", [None, True])
+def test_a_forged_handle_gets_no_batch_cancelled_that_is_not_proved_the_dags(
+    emulator: Emulator,
+    root: Folder,
+    monkeypatch: pytest.MonkeyPatch,
+    dag_id: str | None,
+    cancel_on_kill: bool | None,
+) -> None:
+    """Who may write XComs of this DAG must not reach another's batches through its kills and timeouts."""
+    [own], [theirs] = claimed(root, create(emulator)), create(emulator)
+    if dag_id is not None:
+        claimed(root, [theirs], dag_id)
+    supervisor.Supervisor("failed").install(monkeypatch)
+
+    looked(handle(theirs, own), cancel_on_kill=cancel_on_kill).on_kill()
+    trigger = deferral(sensor(handle(theirs, own), cancel_on_kill=cancel_on_kill))
+    with pytest.raises(AirflowSensorTimeout, match=f"Not cancelled: {theirs}"):
+        sensor(handle(theirs, own), on_timeout="cancel").execute_complete(
+            {"ti": TaskInstance()}, event("timeout", theirs, own)
+        )
+
+    assert trigger.unproved == [theirs]
+    assert {call["batch_id"] for call in emulator.journal(path=CANCEL)} == {own}
+
+
+def test_batches_that_are_given_by_id_are_cancelled_only_if_no_other_dag_claims_them(
+    emulator: Emulator, root: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [stranger, theirs] = create(emulator, 2)
+    claimed(root, [theirs], "other")
+    supervisor.Supervisor("failed").install(monkeypatch)
+    looked([stranger, theirs], cancel_on_kill=True).on_kill()
+    assert [call["batch_id"] for call in emulator.journal(path=CANCEL)] == [stranger]
+
+
+def test_where_no_claim_can_be_read_a_jobs_batches_are_not_cancelled(
+    emulator: Emulator, root: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [batch_id] = claimed(root, create(emulator))
+    supervisor.Supervisor("failed").install(monkeypatch)
+    monkeypatch.setenv("AIRFLOW__CLAUDE_BATCH__STORAGE_PATH", "nosuchstore://bucket/folder")
+    one = looked(handle(batch_id))
+    one.on_kill()
+    assert not emulator.journal(path=CANCEL)
+    looked(handle(batch_id), storage_path=tmp_path.as_uri()).on_kill()
+    assert len(emulator.journal(path=CANCEL)) == 1
+
+
+def test_it_defers_unless_airflow_is_set_up_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.providers.common.compat.sdk import conf
+
+    variable = "AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE"
+    monkeypatch.delenv(variable, raising=False)
+    assert sensor("b").deferrable
+    monkeypatch.setenv(variable, "False")
+    assert not sensor("b").deferrable
+    assert sensor("b", deferrable=True).deferrable
+    monkeypatch.setenv(variable, "True")
+    assert sensor("b").deferrable
+
+    monkeypatch.delenv(variable)
+    if not conf.has_section("operators"):
+        conf.add_section("operators")
+    monkeypatch.setitem(conf["operators"], "default_deferrable", "False")
+    assert not sensor("b").deferrable, "set in airflow.cfg"

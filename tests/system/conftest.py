@@ -1,6 +1,7 @@
 """One Airflow and one emulator for all system tests: they take 13 seconds to start.
 
-Tests share them, so each uses runs of its own and lets them finish.
+Tests share them, so each uses runs of its own and lets them finish. They end with the last system test, since
+an idle Airflow takes processor time from the others.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ import pytest
 
 from airflow_claude_batch.emulator.testing import Emulator, start_emulator
 from tests.harness.local_airflow import LocalAirflow
+from tests.plugins.browser import open_browser
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from playwright.sync_api import Browser
 
 DAGS = Path(__file__).parents[2] / "dags"
 SECONDS = 240
@@ -29,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.timeout(SECONDS))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def emulator_process() -> Iterator[Emulator]:
     """The API that `local_airflow` talks to; batches end when a test ends them."""
     with start_emulator(duration="manual") as emulator:
@@ -43,13 +47,13 @@ def emulator(emulator_process: Emulator) -> Emulator:
     return emulator_process
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def lineage_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where `local_airflow` writes OpenLineage events of DAGs that ask for them, if it can."""
     return tmp_path_factory.mktemp("lineage") / "events.jsonl"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def local_airflow(
     emulator_process: Emulator, lineage_file: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LocalAirflow]:
@@ -60,6 +64,7 @@ def local_airflow(
         dag_folders=[DAGS],
         connections={"anthropic_default": connection},
         env={
+            "AIRFLOW__CLAUDE_BATCH__RECONCILE_GRACE_SECONDS": "2",
             "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(
                 {"type": "file", "log_file_path": str(lineage_file), "append": True}
             ),
@@ -67,3 +72,10 @@ def local_airflow(
         },
     ) as airflow:
         yield airflow
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A browser; while it is there, this process can run no event loop."""
+    with open_browser() as browser:
+        yield browser

@@ -43,7 +43,7 @@ class Demo:
             self.sessions |= {child.pid for child in psutil.Process(self.process.pid).children()}
             return text in self.output
 
-        wait_until(said, 60, f"the demo to say {text!r}")
+        wait_until(said, 150, f"the demo to say {text!r}")
 
     def left_behind(self) -> list[psutil.Process]:
         """Its processes that have not ended; one that only awaits being reaped has."""
@@ -63,7 +63,8 @@ def demo(tmp_path: Path) -> Iterator[Demo]:
 
 def test_it_succeeds_shows_where_the_answers_are_and_leaves_no_process(demo: Demo) -> None:
     demo.wait_for("no worker slot held (0 of")
-    assert len(demo.sessions) == 5  # the emulator and Airflow's four components
+    at_work = [session for session in demo.sessions if psutil.pid_exists(session)]
+    assert len(at_work) == 5  # the emulator and Airflow's four components; the first demo migrates a database
     assert demo.process.wait(120) == 0, demo.output
     assert "Requests  200 in 2 batch(es): 196 succeeded, 2 errored, 2 expired" in demo.output
     assert "succeeded/part-00000.jsonl" in demo.output

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,14 +20,16 @@ if TYPE_CHECKING:
 DAG = "killed"
 SOURCE = """
     from airflow.sdk import DAG, Param, task
-    from airflow_claude_batch import ClaudeBatchSensor, ClaudeBatchSubmitOperator
+    from airflow_claude_batch import ClaudeBatchSensor, ClaudeBatchSubmitOperator, Limits
+    from airflow_claude_batch.batches.job.claims import Claim, claim
+    from airflow_claude_batch.common.settings import storage_root
 
     records = [{"custom_id": f"r-{number}", "prompt": "Hello"} for number in range(30)]
 
     with DAG("killed"):
         ClaudeBatchSubmitOperator(
             task_id="submit", requests=records, model="claude-haiku-4-5", max_tokens=50,
-            max_requests_per_batch=10,
+            limits=Limits(requests=10),
         )
 
     HOW = ("deferred", "poke", "reschedule")
@@ -38,7 +39,12 @@ SOURCE = """
 
             @task(task_id=f"{how}_job")
             def job(how, params=None):
-                return {"job": "file:///a/job", "batch_ids": params[how], "request_count": 1}
+                # What a submission leaves, as far as a kill asks for it.
+                root = storage_root()
+                url = f"{root.url}/jobs/killed_waits/{how}/job-1"
+                for number, batch_id in enumerate(params[how]):
+                    claim(root, batch_id, Claim(job=url, part=number, dag_id="killed_waits"))
+                return {"job": url, "batch_ids": params[how], "request_count": 1}
 
             mode = {} if how == "deferred" else {"deferrable": False, "mode": how}
             ClaudeBatchSensor(task_id=how, batch=job(how), poll_interval=2, **mode)
@@ -47,8 +53,7 @@ SOURCE = """
 
 @pytest.fixture
 def airflow(local_airflow: LocalAirflow) -> LocalAirflow:
-    local_airflow.write_dag(DAG, textwrap.dedent(SOURCE))
-    local_airflow.api.wait_for_dag(DAG)
+    local_airflow.add_dag(DAG, SOURCE)
     local_airflow.api.wait_for_dag("killed_waits")
     return local_airflow
 
@@ -71,14 +76,8 @@ def pauses(airflow: LocalAirflow, begin: Callable[..., str], emulator: Emulator)
     """A run whose submission pauses in the triggerer, two of its three batches created."""
     emulator.settings(queue_limit=20, retry_after=300)
     run_id = begin(DAG)
-    wait_until(lambda: "Pausing until" in log(airflow, run_id), 90, "the pause to begin")
+    wait_until(lambda: "Pausing for" in airflow.trigger_log(run_id), 90, "the pause to begin")
     return run_id
-
-
-def log(airflow: LocalAirflow, run_id: str) -> str:
-    """What the triggers of a run have said."""
-    logs = (airflow.home / "logs").glob(f"dag_id=*/run_id={run_id}/**/*.trigger.*.log")
-    return "".join(file.read_text() for file in logs)
 
 
 def cancelled(emulator: Emulator) -> list[str]:
@@ -106,8 +105,10 @@ def test_a_paused_submission_that_is_cleared_cancels_nothing_and_goes_on_with_th
     run_id = pauses(airflow, begin, emulator)
     created = [batch["id"] for batch in emulator.batches()]
     airflow.api.clear(DAG, run_id, "submit")
-    wait_until(lambda: "nobody ended the task" in log(airflow, run_id), 60, "the pause to be told to stop")
-    wait_until(lambda: log(airflow, run_id).count("Pausing until") == 2, 60, "the new try to pause, too")
+    wait_until(
+        lambda: "nobody has ended the task" in airflow.trigger_log(run_id), 60, "the pause to be told to stop"
+    )
+    wait_until(lambda: airflow.trigger_log(run_id).count("Pausing for") == 2, 60, "the new try to pause, too")
     assert not emulator.journal(path=CANCEL)
     assert [batch["id"] for batch in emulator.batches()] == created
 
@@ -123,7 +124,7 @@ def test_waits_of_every_kind_that_are_marked_failed_cancel_their_batches_and_no_
     run_id = begin("killed_waits", deferred=[deferred], poke=[poke], reschedule=[reschedule])
     emulator.wait_for("GET", reschedule, timeout=90, waiting=True)
     emulator.wait_for("GET", poke, count=2, timeout=90)
-    wait_until(lambda: "starting" in log(airflow, run_id), 90, "the trigger to start")
+    wait_until(lambda: "starting" in airflow.trigger_log(run_id), 90, "the trigger to start")
     for task_id in ("deferred", "poke", "reschedule"):
         airflow.api.mark_task("killed_waits", run_id, task_id, "failed")
     wait_until(lambda: len(cancelled(emulator)) == 3, 60, "all three to be cancelled")

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import textwrap
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from airflow_claude_batch.emulator.testing import CREATE
+from tests.harness.processes import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from airflow_claude_batch.emulator.testing import Emulator
     from tests.harness.local_airflow import LocalAirflow
 
 DAG = "submission_under_fire"
+SECONDS = 30
 SOURCE = """
     import datetime
     import pendulum
     from airflow.sdk import DAG
-    from airflow_claude_batch import ClaudeBatchSubmitOperator
+    from airflow_claude_batch import ClaudeBatchSubmitOperator, Limits
 
     def build():
         now = datetime.datetime.now().isoformat()
@@ -31,7 +30,7 @@ SOURCE = """
     with DAG("{dag}", schedule=None, start_date=pendulum.datetime(2026, 1, 1)):
         ClaudeBatchSubmitOperator(
             task_id="submit", requests=build, model="claude-haiku-4-5", max_tokens=50,
-            max_requests_per_batch=10, retries=3, retry_delay=datetime.timedelta(seconds=1),
+            limits=Limits(requests=10), retries=3, retry_delay=datetime.timedelta(seconds=1),
         )
 """
 
@@ -43,21 +42,16 @@ def airflow(local_airflow: LocalAirflow) -> LocalAirflow:
     return local_airflow
 
 
-def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never came to pass"
-        time.sleep(0.05)
-
-
 def test_a_worker_killed_between_post_and_record_costs_nothing(
     airflow: LocalAirflow, emulator: Emulator
 ) -> None:
     """The prompts contain the time: were the source asked again, the retry would be another job."""
     emulator.fault("hang", method="POST", path=CREATE, skip=2, seconds=60, when="after")
     run_id = airflow.api.trigger(DAG)
-    until(lambda: len(emulator.batches()) == 3)
+    wait_until(lambda: len(emulator.batches()) == 3, SECONDS, "three batches", poll=0.05)
     airflow.kill_task(DAG, run_id, "submit")
+    for batch in emulator.batches():
+        emulator.end(batch["id"])  # so that the one of the lost answer shows whose it is
     assert airflow.api.wait_for_run(DAG, run_id, timeout=120) == "success"
     handle = airflow.api.xcom(DAG, run_id, "submit")
     assert sorted(handle["batch_ids"]) == sorted(batch["id"] for batch in emulator.batches())
@@ -84,7 +78,11 @@ def test_marking_the_running_task_failed_cancels_what_it_submitted(
 ) -> None:
     emulator.fault("hang", method="POST", path=CREATE, skip=2, seconds=60, when="before")
     run_id = airflow.api.trigger(DAG)
-    until(lambda: len(emulator.batches()) == 2)
+    wait_until(lambda: len(emulator.batches()) == 2, SECONDS, "two batches", poll=0.05)
     airflow.api.mark_task(DAG, run_id, "submit", "failed")
-    until(lambda: all(batch["processing_status"] == "canceling" for batch in emulator.batches()))
+    wait_until(
+        lambda: all(batch["processing_status"] == "canceling" for batch in emulator.batches()),
+        SECONDS,
+        "all batches to be cancelled",
+    )
     assert len(emulator.batches()) == 2

@@ -9,7 +9,7 @@ import pytest
 from airflow.sdk import Asset
 from airflow.sdk.execution_time import task_runner
 
-from airflow_claude_batch.batches.api import Batch, RequestCounts
+from airflow_claude_batch.batches.api.client import Batch, RequestCounts
 from airflow_claude_batch.emulator.testing import CREATE, Emulator
 from airflow_claude_batch.triggers import batch_ended
 from airflow_claude_batch.triggers.batch_ended import ClaudeBatchEndedTrigger, newly_ended

@@ -20,8 +20,7 @@ def waiting(batch_ids: list[str]) -> BaseTrigger:
 
 
 def pausing(batch_ids: list[str]) -> BaseTrigger:
-    later = datetime.datetime.now(datetime.UTC) + datetime.timedelta(minutes=5)
-    return PauseTrigger(later.isoformat(), "anthropic_default", batch_ids)
+    return PauseTrigger(300.0, "anthropic_default", batch_ids)
 
 
 def supervise(monkeypatch: pytest.MonkeyPatch, trigger: BaseTrigger, supervisor: Supervisor) -> None:
@@ -101,9 +100,23 @@ def test_a_batch_that_has_ended_meanwhile_does_not_keep_the_others_from_being_ca
     assert cancelled(emulator) == [second]
 
 
+def test_a_kill_is_logged_with_what_became_of_each_batch(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second, third = create(emulator, 3)
+    emulator.end(second)
+    emulator.fault("status", path=f"{third}/cancel", status=403, times=None)
+    trigger = pausing([first, second, third])
+    supervise(monkeypatch, trigger, Supervisor("failed"))
+    run(trigger.on_kill())
+    said = capsys.readouterr().out
+    assert f"The task was ended by a person: batch {first} is being cancelled" in said
+    assert f"The task was ended by a person: batch {second} had ended before" in said
+    assert f"batch {third} could not be cancelled and may go on (HTTP 403" in said
+
+
 def test_what_is_stored_of_a_pause_brings_it_back(emulator: Emulator) -> None:
     one = pausing(["b1"])
     path, arguments = one.serialize()
     assert path == f"{PauseTrigger.__module__}.{PauseTrigger.__qualname__}"
     assert PauseTrigger(**arguments).serialize() == one.serialize()
-    assert PauseTrigger(at=arguments["at"]).serialize()[1]["batch_ids"] == []  # stored by an older version

@@ -13,6 +13,7 @@ from airflow_claude_batch import (
     ClaudeBatchResultsOperator,
     ClaudeBatchSensor,
     ClaudeBatchSubmitOperator,
+    Limits,
 )
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def nightly(ds: str) -> Iterator[dict[str, Any]]:
 def three_tasks(dag_id: str, submit_queue: str = "default", results_queue: str = "default") -> None:
     with DAG(dag_id, schedule=None, start_date=START, default_args=RETRIES):
         submit = ClaudeBatchSubmitOperator(
-            task_id="submit", requests=requests, max_requests_per_batch=10, queue=submit_queue, **MODEL
+            task_id="submit", requests=requests, limits=Limits(requests=10), queue=submit_queue, **MODEL
         )
         wait = ClaudeBatchSensor(task_id="wait", batch=submit.output, poll_interval=2)
         ClaudeBatchResultsOperator(

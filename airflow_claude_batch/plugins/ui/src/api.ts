@@ -1,11 +1,13 @@
 /** The page's own API, under Airflow's base path; the session cookie says who asks. */
-import { useCallback, useEffect, useState } from "react";
+import { useCallback, useEffect, useRef, useState } from "react";
+
+import { t } from "./text";
 
 export type JobKey = { dag_id: string; run_id: string; task_id: string; map_index: number };
 
 export type JobState =
   | "submitting" | "paused" | "waiting" | "canceling" | "delivering"
-  | "delivered" | "partial" | "failed" | "unattended";
+  | "delivered" | "partial" | "failed" | "unattended" | "unreadable";
 
 export type Outcome = "succeeded" | "errored" | "expired" | "canceled" | "invalid" | "missing";
 export const OUTCOMES: Outcome[] = ["succeeded", "errored", "expired", "canceled", "invalid", "missing"];
@@ -25,7 +27,13 @@ export type Usage = {
   cache_read_input_tokens: number;
 };
 
-export type Task = JobKey & { state: string | null; operator: string };
+export type Task = JobKey & {
+  state: string | null;
+  operator: string;
+  try_number: number;
+  started_at: string | null;
+  ended_at: string | null;
+};
 
 export type Job = JobKey & {
   state: JobState;
@@ -37,8 +45,16 @@ export type Job = JobKey & {
   announced_at: string;
   submitted_at: string | null;
   deadline: string | null;
+  /** When its author wants the results. */
+  due: string | null;
+  late: boolean;
+  /** What late batches leave open is asked by single calls; `requests` is null until they have ended. */
+  going_direct: { answered: number; requests: number | null } | null;
+  tags: Record<string, string>;
   delivered_at: string | null;
   pause: { reason: string; until: string | null } | null;
+  paid_before: { jobs: number; usd: number; estimated_usd: number } | null;
+  unreadable: string[];
   cancellation: { by: string; at: string; batches: number } | null;
   estimate: Money | null;
   tasks: Task[];
@@ -46,7 +62,12 @@ export type Job = JobKey & {
   usage?: Usage;
   cache_hit_rate?: number | null;
   cost?: Money | null;
+  warnings?: number;
   main_error?: { type: string; count: number } | null;
+  direct?: number | null;
+  direct_extra_usd?: number | null;
+  reused?: number | null;
+  saved_by_reuse_usd?: number | null;
 };
 
 export type Batch = {
@@ -67,18 +88,61 @@ export type JobDetails = Job & {
   rounds?: number | null;
   errors?: { type: string; count: number; sample: { message: string; request_id: string | null } | null }[];
   stop_reasons?: Record<string, number>;
+  empty?: number;
+  warning_texts?: string[];
   paths?: { name: string; path: string; url: string | null }[];
 };
 
 export type JobPage = { jobs: Job[]; total: number };
 
+export type BatchPage = { batches: Batch[]; total: number; all: number; ended: number };
+
+type Value = { seconds: number } | { count: number } | { text: string };
+
+export type Reason = { kind: string; says: string; text: string; advice: string; values: Record<string, Value> };
+
+export type Failure = {
+  custom_id: string;
+  outcome: string;
+  type: string;
+  message: string | null;
+  request_id: string | null;
+  retryable: boolean | null;
+  columns: Record<string, string | null>;
+};
+
+export type Failures = { records: Failure[]; columns: string[]; cut: boolean; path: string };
+
+export type Schedule = {
+  rows: { dag_id: string; at: string; runs: number; usd: number | null }[];
+  usd: number;
+  runs: number;
+  unknown: number;
+  hours: number;
+};
+
+export type Attention = {
+  jobs: (Job & { reason: Reason })[];
+  total: number;
+  looked_at_all: boolean;
+  as_of: string;
+};
+
 export type Sum = {
   jobs: number;
+  delivered: number;
+  failed: number;
+  late: number;
+  unreadable: number;
+  estimated_usd: number;
   requests: number;
+  requests_over: number;
   succeeded: number;
   cost_usd: number;
   saved_usd: number;
   unpriced_jobs: number;
+  reused: number;
+  saved_by_reuse_usd: number;
 };
 
 export type Totals = {
@@ -87,11 +151,59 @@ export type Totals = {
   outcomes: Record<Outcome, number>;
   all: Sum;
   last_24_hours: Sum;
+  in_flight: Sum;
+  by_model: (Sum & { name: string })[];
+  by_connection: (Sum & { name: string })[];
+  usual_seconds: Record<string, number>;
+  errors: { type: string; dag_id: string; model: string; requests: number; jobs: number }[];
   batch_seconds: { batches: number; median: number | null; p95: number | null };
   truncated: boolean;
+  /** Whether newer sums are being made: they took long, so these are the last ones. */
+  renewing: boolean;
 };
 
-export type CancelResult = { batches: { id: string; status: string | null; error: string | null }[] };
+export type CostRow = {
+  name: string;
+  requests: number;
+  batch_usd: number;
+  direct_usd: number;
+  total_usd: number;
+  saved_by_batch_usd: number;
+  saved_by_cache_usd: number;
+  saved_by_reuse_usd: number;
+  reserved_usd: number;
+  unpriced_requests: number;
+};
+
+export type BudgetUse = {
+  scope: string;
+  per: string;
+  window: string;
+  max_usd?: number;
+  settled_usd?: number;
+  reserved_usd?: number;
+  warn_at?: number;
+};
+
+export type Spending =
+  | { unavailable: string }
+  | {
+      zone: string;
+      first: string;
+      last: string;
+      total: Omit<CostRow, "name">;
+      by_dag: CostRow[];
+      by_model: CostRow[];
+      by_day: CostRow[];
+      by_tag: Record<string, CostRow[]>;
+      projected_month_usd: number;
+      budgets: BudgetUse[];
+    };
+
+export type CancelResult = {
+  batches: { id: string; status: string | null; error: string | null }[];
+  warning: string | null;
+};
 
 export type Params = Record<string, string | number | null | undefined>;
 
@@ -123,12 +235,12 @@ const answerOf = async <T,>(response: Response): Promise<T> => {
     return (await response.json()) as T;
   }
   if (response.status === 401) {
-    throw new Error("You are no longer logged in. Reload the page to log in again.");
+    throw new Error(t("You are no longer logged in. Reload the page to log in again."));
   }
   const body = (await response.json().catch(() => ({}))) as { detail?: unknown };
 
   throw new Error(
-    typeof body.detail === "string" ? body.detail : `The server answered ${response.status}.`,
+    typeof body.detail === "string" ? body.detail : t("The server answered {status}.", { status: response.status }),
   );
 };
 
@@ -141,75 +253,95 @@ export const cancelJob = async ({ dag_id, ...rest }: JobKey): Promise<CancelResu
     }),
   );
 
-export type Loaded<T> = { data?: T; error?: string; loading: boolean; reload: () => void };
-
-/** The last answers by address: Airflow's UI mounts a plugin's page anew when its address first changes. */
-const answers = new Map<string, unknown>();
-const ANSWERS_KEPT = 20;
-
-const keep = (url: string, data: unknown) => {
-  answers.delete(url);
-  answers.set(url, data);
-  for (const oldest of [...answers.keys()].slice(0, -ANSWERS_KEPT)) {
-    answers.delete(oldest);
-  }
+export type Loaded<T> = {
+  /** When the data was answered. */
+  at?: number;
+  data?: T;
+  error?: string;
+  loading: boolean;
+  reload: () => void;
 };
 
 /**
- * What the API answers, again every `seconds` while the page is visible (0: only when asked to).
- * The last answer stays while the next one is under way, and while the server cannot be reached.
+ * What the API answers, again `seconds` after each answer while the page is visible (0: only when asked to).
+ *
+ * The last answer stays while the next one is under way, and while the server cannot be reached. No question is
+ * asked while the same one is open: a slow database is not asked again and again.
  */
 export const useApi = <T,>(path: string | null, params: Params, seconds = 0): Loaded<T> => {
   const url = path === null ? null : address(path, params);
-  const [state, setState] = useState<{ url: string | null; data?: T; error?: string }>(() =>
-    url !== null && answers.has(url) ? { data: answers.get(url) as T, url } : { url: null },
-  );
-  const [round, setRound] = useState(0);
-  const reload = useCallback(() => setRound((number) => number + 1), []);
+  const [state, setState] = useState<{ url: string | null; at?: number; data?: T; error?: string }>({ url: null });
+  const ask = useRef<() => void>(() => undefined);
+  const again = useRef<() => void>(() => undefined);
+  const pause = useRef(seconds);
 
+  pause.current = seconds;
   useEffect(() => {
     if (url === null) {
       return undefined;
     }
     const controller = new AbortController();
-
-    fetch(url, { signal: controller.signal })
-      .then((response) => answerOf<T>(response))
-      .then((data) => {
-        keep(url, data);
-        setState({ data, url });
-      })
-      .catch((error: unknown) => {
-        if (!controller.signal.aborted) {
-          setState((before) => ({
-            ...before,
-            error: error instanceof TypeError ? "Airflow cannot be reached." : String((error as Error).message),
-            url,
-          }));
-        }
-      });
-
-    return () => controller.abort();
-  }, [url, round]);
-
-  useEffect(() => {
-    if (url === null) {
-      return undefined;
-    }
-    const again = () => {
-      if (document.visibilityState === "visible") {
-        reload();
+    let open = false;
+    let stale = false;
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const later = () => {
+      clearTimeout(timer);
+      if (pause.current > 0 && !controller.signal.aborted) {
+        timer = setTimeout(now, pause.current * 1000);
       }
     };
-    const timer = seconds > 0 ? setInterval(again, seconds * 1000) : undefined;
+    const now = () => {
+      if (document.visibilityState !== "visible") {
+        stale = true;
 
-    document.addEventListener("visibilitychange", again);
+        return;
+      }
+      if (open) {
+        return;
+      }
+      clearTimeout(timer);
+      open = true;
+      stale = false;
+      fetch(url, { signal: controller.signal })
+        .then((response) => answerOf<T>(response))
+        .then((data) => setState({ at: Date.now(), data, url }))
+        .catch((error: unknown) => {
+          if (!controller.signal.aborted) {
+            const text = error instanceof TypeError ? t("Airflow cannot be reached.") : String((error as Error).message);
+
+            setState((before) => ({ ...before, error: text, url }));
+          }
+        })
+        .finally(() => {
+          open = false;
+          later();
+        });
+    };
+    const seen = () => {
+      if (stale && document.visibilityState === "visible") {
+        now();
+      }
+    };
+
+    ask.current = now;
+    again.current = () => {
+      if (!open) {
+        later();
+      }
+    };
+    now();
+    document.addEventListener("visibilitychange", seen);
 
     return () => {
-      clearInterval(timer);
-      document.removeEventListener("visibilitychange", again);
+      controller.abort();
+      clearTimeout(timer);
+      document.removeEventListener("visibilitychange", seen);
     };
-  }, [url, seconds, reload]);
+  }, [url]);
 
-  return { data: state.data, error: state.error, loading: state.url !== url, reload };
+  useEffect(() => again.current(), [seconds]);
+
+  const reload = useCallback(() => ask.current(), []);
+
+  return { at: state.at, data: state.data, error: state.error, loading: state.url !== url, reload };
 };

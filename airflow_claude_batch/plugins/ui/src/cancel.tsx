@@ -1,10 +1,12 @@
 /** Cancelling a job's batches, after a second thought. */
 import { Button, Dialog, Portal, Stack, Text } from "@chakra-ui/react";
-import { useState } from "react";
+import { useEffect, useRef, useState } from "react";
 
 import { cancelJob, keyOf, type JobDetails } from "./api";
-import { count, plural } from "./format";
-import { ErrorNote } from "./parts";
+import { count } from "./format";
+import { ErrorNote, Note } from "./parts";
+import { STILL } from "./still";
+import { plural, t } from "./text";
 
 type Props = { readonly job: JobDetails; readonly onCanceled: () => void };
 
@@ -12,20 +14,35 @@ export const CancelButton = ({ job, onCanceled }: Props) => {
   const [open, setOpen] = useState(false);
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState<string>();
+  const [warning, setWarning] = useState<string>();
+  const [done, setDone] = useState(false);
+  const keep = useRef<HTMLButtonElement>(null);
+  const trigger = useRef<HTMLButtonElement>(null);
+
+  useEffect(() => {
+    // The drawer that this opens from holds the focus until its own trap has paused.
+    const timer = open ? setTimeout(() => keep.current?.focus(), 60) : undefined;
+
+    return () => clearTimeout(timer);
+  }, [open, done]);
   const left = job.batches - job.batches_ended;
 
   const confirm = async () => {
     setBusy(true);
     setError(undefined);
     try {
-      const { batches } = await cancelJob(keyOf(job));
+      const { batches, warning: unproved } = await cancelJob(keyOf(job));
       const refused = batches.filter((batch) => batch.error !== null);
 
       onCanceled();
-      if (refused.length === 0) {
+      setWarning(unproved ?? undefined);
+      setDone(refused.length < batches.length);
+      if (refused.length === 0 && unproved === null) {
         setOpen(false);
-      } else {
-        setError(`${count(refused.length)} of ${plural(batches.length, "batch", "batches")}: ${refused[0]?.error}`);
+      } else if (refused.length > 0) {
+        const why = refused[0]?.error ?? "";
+
+        setError(plural(batches.length, "{refused} of {n} batch: {why}", "{refused} of {n} batches: {why}", { refused: count(refused.length), why }));
       }
     } catch (problem) {
       setError(String((problem as Error).message));
@@ -40,45 +57,60 @@ export const CancelButton = ({ job, onCanceled }: Props) => {
       onOpenChange={(change: { open: boolean }) => {
         setOpen(change.open);
         setError(undefined);
+        setWarning(undefined);
+        setDone(false);
       }}
+      finalFocusEl={() => trigger.current}
+      initialFocusEl={() => keep.current}
       open={open}
       placement="center"
       role="alertdialog"
       unmountOnExit
     >
       <Dialog.Trigger asChild>
-        <Button colorPalette="red" ms="auto" size="xs" variant="outline">
-          {job.batches === 1 ? "Cancel batch" : "Cancel batches"}
+        <Button colorPalette="red" ms="auto" ref={trigger} size="xs" variant="outline">
+          {job.batches === 1 ? t("Cancel batch") : t("Cancel batches")}
         </Button>
       </Dialog.Trigger>
       <Portal>
-        <Dialog.Backdrop />
+        <Dialog.Backdrop className={STILL} />
         <Dialog.Positioner>
-          <Dialog.Content>
+          <Dialog.Content className={STILL}>
             <Dialog.Header>
               <Dialog.Title>
-                Cancel {left === job.batches ? "" : "what is left of "}
-                {plural(job.batches, "batch", "batches")}?
+                {left === job.batches
+                  ? plural(job.batches, "Cancel {n} batch?", "Cancel {n} batches?")
+                  : plural(job.batches, "Cancel what is left of {n} batch?", "Cancel what is left of {n} batches?")}
               </Dialog.Title>
             </Dialog.Header>
             <Dialog.Body>
               <Stack gap={3}>
                 <Text>
-                  This stops {job.dag_id} ({job.run_id}) at Claude
-                  {job.requests === null ? "" : `: ${plural(job.requests, "request")} in all`}. Requests that are
-                  finished by then are billed and delivered as usual; the others end as canceled and cost nothing.
+                  {job.requests === null
+                    ? t("This stops {dag} ({run}) at Claude.", { dag: job.dag_id, run: job.run_id })
+                    : t("This stops {dag} ({run}) at Claude: {requests} in all.", {
+                        dag: job.dag_id,
+                        requests: plural(job.requests, "{n} request", "{n} requests"),
+                        run: job.run_id,
+                      })}{" "}
+                  {t("Requests that are finished by then are billed and delivered as usual; the others end as canceled and cost nothing.")}
                 </Text>
-                <Text>It cannot be undone.</Text>
+                <Text>{t("It cannot be undone.")}</Text>
                 {error === undefined ? undefined : <ErrorNote>{error}</ErrorNote>}
+                {warning === undefined ? undefined : <Note>{warning}</Note>}
               </Stack>
             </Dialog.Body>
             <Dialog.Footer>
               <Dialog.ActionTrigger asChild>
-                <Button variant="outline">Keep running</Button>
+                <Button ref={keep} variant="outline">
+                  {done ? t("Close") : t("Keep running")}
+                </Button>
               </Dialog.ActionTrigger>
-              <Button colorPalette="red" loading={busy} onClick={() => void confirm()}>
-                {job.batches === 1 ? "Cancel batch" : "Cancel batches"}
-              </Button>
+              {done ? undefined : (
+                <Button colorPalette="red" loading={busy} onClick={() => void confirm()}>
+                  {job.batches === 1 ? t("Cancel batch") : t("Cancel batches")}
+                </Button>
+              )}
             </Dialog.Footer>
           </Dialog.Content>
         </Dialog.Positioner>

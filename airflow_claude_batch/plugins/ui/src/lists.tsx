@@ -1,191 +1,153 @@
-/** The two lists: jobs in flight, and those that are over. */
-import { Badge, Box, Button, Table, Text } from "@chakra-ui/react";
-import type { MouseEvent, ReactNode } from "react";
+/** The lists: what is in flight, and what is over. */
+import { Badge, Box, Stack, Table, Text } from "@chakra-ui/react";
 
-import { keyOf, nameOf, type Job, type JobKey } from "./api";
-import { compact, duration, percent, plural, secondsBetween, usd } from "./format";
-import { DeadlineBar, FailedTask, JobName, JobStateBadge, Moment, Nothing, Number, OutcomeBar, outcomeText } from "./parts";
-
-type ListProps = { readonly jobs: Job[]; readonly onOpen: (key: JobKey) => void };
+import { nameOf, type Job } from "./api";
+import { compact, count, duration, percent, secondsBetween, usd } from "./format";
+import { Grid, Head, Right, Row, hiddenBelow, type Column, type ListProps } from "./grid";
+import { OutcomeBar, outcomeText } from "./outcomes";
+import { Age, DeadlineBar, DirectSoFar, FailedTask, GoingDirectBadge, JobName, JobStateBadge, LateBadge, Ltr, Moment, Nothing, Number } from "./parts";
+import { plural, t } from "./text";
 
 const Money = ({ value }: { readonly value: number | null | undefined }) =>
-  value === null || value === undefined ? <Nothing /> : <>{usd(value)}</>;
+  value === null || value === undefined ? <Nothing /> : <Ltr>{usd(value)}</Ltr>;
 
-type Width = "sm" | "md" | "lg" | "xl";
-
-/** A column: numbers stand on the right; what narrow windows leave out, the details have. */
-type Column = { readonly from?: Width; readonly name: string; readonly number?: boolean };
-
-const Right = ({ children, from }: { readonly children: ReactNode; readonly from?: Width }) => (
-  <Table.Cell fontVariantNumeric="tabular-nums" hideBelow={from} textAlign="end" whiteSpace="nowrap">
-    {children}
-  </Table.Cell>
-);
-
-const Head = ({ columns }: { readonly columns: Column[] }) => (
-  <Table.Header>
-    <Table.Row>
-      {columns.map(({ from, name, number }) => (
-        <Table.ColumnHeader
-          hideBelow={from}
-          key={name}
-          scope="col"
-          textAlign={number === true ? "end" : undefined}
-          whiteSpace="nowrap"
-        >
-          {name}
-        </Table.ColumnHeader>
-      ))}
-      <Table.ColumnHeader aria-label="Details" scope="col" />
-    </Table.Row>
-  </Table.Header>
-);
-
-/** A row opens the details wherever it is clicked; with the keyboard, its button does. */
-const Row = ({ children, job, onOpen }: { readonly children: ReactNode; readonly job: Job } & Pick<ListProps, "onOpen">) => {
-  const open = (event: MouseEvent) => {
-    if (!(event.target as Element).closest("a, button")) {
-      onOpen(keyOf(job));
-    }
-  };
-
-  return (
-    <Table.Row cursor="pointer" onClick={open}>
-      {children}
-      <Table.Cell textAlign="end">
-        <Button
-          data-job={nameOf(job)}
-          aria-label={`Details of ${job.task_id} in ${job.dag_id}, ${job.run_id}`}
-          onClick={() => onOpen(keyOf(job))}
-          size="xs"
-          variant="outline"
-        >
-          Details
-        </Button>
-      </Table.Cell>
-    </Table.Row>
-  );
-};
-
-const Scrolling = ({ children, label }: { readonly children: ReactNode; readonly label: string }) => (
-  <Table.ScrollArea borderRadius="md" borderWidth="1px">
-    <Table.Root aria-label={label} interactive size="sm">
-      {children}
-    </Table.Root>
-  </Table.ScrollArea>
-);
+const STATE: Column = { name: "State", w: "116px" };
 
 const IN_FLIGHT: Column[] = [
   { name: "Job" },
-  { name: "State" },
-  { from: "md", name: "Batches ended", number: true },
-  { from: "lg", name: "Requests", number: true },
-  { from: "xl", name: "Waiting since" },
-  { from: "sm", name: "24-hour deadline" },
-  { from: "sm", name: "Estimated cost", number: true },
+  STATE,
+  { from: 620, name: "Batches ended", number: true, w: "92px" },
+  { from: 980, name: "Requests", number: true, w: "104px" },
+  { from: 1100, name: "Model", w: "150px" },
+  { from: 700, name: "Age", number: true, w: "112px" },
+  { from: 480, name: "Deadline", w: "160px" },
+  { from: 860, name: "Estimated cost", number: true, w: "100px" },
 ];
 
-export const InFlightList = ({ jobs, onOpen }: ListProps) => (
-  <Scrolling label="Jobs in flight">
+type InFlightProps = ListProps & { readonly usual: Record<string, number> | undefined };
+
+export const InFlightList = ({ hrefOf, jobs, onOpen, usual }: InFlightProps) => (
+  <Grid label={t("Jobs in flight")}>
     <Head columns={IN_FLIGHT} />
     <Table.Body>
-      {jobs.map((job) => (
-        <Row job={job} key={nameOf(job)} onOpen={onOpen}>
-          <Table.Cell>
-            <JobName job={job} />
-          </Table.Cell>
-          <Table.Cell>
-            <JobStateBadge state={job.state} />
-            {job.pause ? (
-              <Text color="fg.muted" fontSize="xs" hideBelow="sm" maxW="240px" minW="150px" whiteSpace="normal">
-                {job.pause.reason}
-                {job.pause.until === null ? "" : "; goes on "}
-                <Moment iso={job.pause.until} />
-              </Text>
-            ) : undefined}
-          </Table.Cell>
-          <Right from="md">
-            {job.batches > 0 ? (
-              <>
-                <Number value={job.batches_ended} /> / <Number value={job.batches} />
-              </>
-            ) : (
-              <Nothing />
-            )}
-          </Right>
-          <Right from="lg">{job.requests === null ? <Nothing /> : <Number value={job.requests} />}</Right>
-          <Table.Cell hideBelow="xl">
-            <Moment iso={job.submitted_at} />
-          </Table.Cell>
-          <Table.Cell hideBelow="sm">
-            <DeadlineBar job={job} />
-          </Table.Cell>
-          <Right from="sm">
-            <Money value={job.estimate?.total_usd} />
-          </Right>
-        </Row>
-      ))}
+      {jobs.map((job) => {
+        const seconds = usual?.[job.dag_id];
+
+        return (
+          <Row hrefOf={hrefOf} job={job} key={nameOf(job)} onOpen={onOpen}>
+            <Table.Cell>
+              <JobName job={job} />
+            </Table.Cell>
+            <Table.Cell>
+              <States job={job} />
+              {job.pause ? (
+                <Box color="fg.muted" fontSize="xs" whiteSpace="normal">
+                  <Text lineClamp={3} title={job.pause.reason}>
+                    {job.pause.reason}
+                  </Text>
+                  {job.pause.until === null ? undefined : (
+                    <>
+                      {t("goes on")} <Moment iso={job.pause.until} />
+                    </>
+                  )}
+                </Box>
+              ) : undefined}
+            </Table.Cell>
+            <Right from={620}>{job.batches > 0 ? <Ltr>{`${count(job.batches_ended)} / ${count(job.batches)}`}</Ltr> : <Nothing />}</Right>
+            <Right from={980}>{job.requests === null ? <Nothing /> : <Number value={job.requests} />}</Right>
+            <Model from={1100} job={job} />
+            <Right from={700}>
+              <Age iso={job.submitted_at ?? job.announced_at} />
+              {seconds === undefined ? undefined : (
+                <Text color="fg.muted" fontSize="xs">
+                  {t("usually {span}", { span: duration(seconds) })}
+                </Text>
+              )}
+            </Right>
+            <Table.Cell css={hiddenBelow(480)}>
+              <DeadlineBar job={job} />
+            </Table.Cell>
+            <Right from={860}>
+              <Money value={job.estimate?.total_usd} />
+            </Right>
+          </Row>
+        );
+      })}
     </Table.Body>
-  </Scrolling>
+  </Grid>
+);
+
+const States = ({ job }: { readonly job: Job }) => (
+  <Stack alignItems="start" gap={1}>
+    {job.going_direct ? <GoingDirectBadge job={job} /> : <JobStateBadge state={job.state} />}
+    <LateBadge job={job} />
+    {job.going_direct ? (
+      <Text color="fg.muted" fontSize="xs" whiteSpace="normal">
+        <DirectSoFar told={job.going_direct} />
+      </Text>
+    ) : undefined}
+  </Stack>
+);
+
+const Model = ({ from, job }: { readonly from: number; readonly job: Job }) => (
+  <Table.Cell css={hiddenBelow(from)} title={job.model ?? t("named by each request")}>
+    <Text truncate>{job.model ?? t("by request")}</Text>
+  </Table.Cell>
 );
 
 const RECENT: Column[] = [
   { name: "Job" },
-  { name: "State" },
-  { from: "sm", name: "Outcome" },
-  { from: "xl", name: "Requests", number: true },
-  { from: "md", name: "Submitted" },
-  { from: "lg", name: "Duration", number: true },
-  { from: "xl", name: "Tokens in / out", number: true },
-  { from: "xl", name: "Cache hits", number: true },
-  { from: "sm", name: "Cost", number: true },
-  { from: "lg", name: "Saved", number: true },
+  STATE,
+  { from: 560, name: "Outcome", w: "184px" },
+  { from: 980, name: "Requests", number: true, w: "92px" },
+  { from: 760, name: "Submitted", w: "140px" },
+  { from: 860, name: "Duration", number: true, w: "112px" },
+  { from: 1240, name: "Tokens in / out", number: true, w: "116px" },
+  { from: 1340, name: "Cache hits", number: true, w: "76px" },
+  { from: 1100, name: "Model", w: "140px" },
+  { from: 480, name: "Cost", number: true, w: "92px" },
 ];
 
-export const RecentList = ({ jobs, onOpen }: ListProps) => (
-  <Scrolling label="Recent jobs">
+export const RecentList = ({ hrefOf, jobs, onOpen }: ListProps) => (
+  <Grid label={t("Recent jobs")}>
     <Head columns={RECENT} />
     <Table.Body>
       {jobs.map((job) => (
-        <Row job={job} key={nameOf(job)} onOpen={onOpen}>
+        <Row hrefOf={hrefOf} job={job} key={nameOf(job)} onOpen={onOpen}>
           <Table.Cell>
             <JobName job={job} />
           </Table.Cell>
           <Table.Cell>
-            <JobStateBadge state={job.state} />
+            <States job={job} />
           </Table.Cell>
-          <Table.Cell hideBelow="sm">
+          <Table.Cell css={hiddenBelow(560)}>
             <OutcomeCell job={job} />
           </Table.Cell>
-          <Right from="xl">{job.requests === null ? <Nothing /> : <Number value={job.requests} />}</Right>
-          <Table.Cell hideBelow="md">
+          <Right from={980}>{job.requests === null ? <Nothing /> : <Number value={job.requests} />}</Right>
+          <Table.Cell css={hiddenBelow(760)}>
             <Moment iso={job.submitted_at} />
           </Table.Cell>
-          <Right from="lg">
+          <Right from={860}>
             {job.submitted_at !== null && job.delivered_at !== null ? (
-              duration(secondsBetween(job.submitted_at, job.delivered_at))
+              <Ltr>{duration(secondsBetween(job.submitted_at, job.delivered_at))}</Ltr>
             ) : (
               <Nothing />
             )}
           </Right>
-          <Right from="xl">
-            {job.usage ? (
-              `${compact(tokensIn(job))} / ${compact(job.usage.output_tokens)}`
-            ) : (
-              <Nothing />
-            )}
+          <Right from={1240}>
+            {job.usage ? <Ltr>{`${compact(tokensIn(job))} / ${compact(job.usage.output_tokens)}`}</Ltr> : <Nothing />}
           </Right>
-          <Right from="xl">{typeof job.cache_hit_rate === "number" ? percent(job.cache_hit_rate) : <Nothing />}</Right>
-          <Right from="sm">
+          <Right from={1340}>
+            {typeof job.cache_hit_rate === "number" ? <Ltr>{percent(job.cache_hit_rate)}</Ltr> : <Nothing />}
+          </Right>
+          <Model from={1100} job={job} />
+          <Right from={480}>
             <Cost job={job} />
-          </Right>
-          <Right from="lg">
-            <Money value={job.cost?.saved_usd} />
           </Right>
         </Row>
       ))}
     </Table.Body>
-  </Scrolling>
+  </Grid>
 );
 
 export const tokensIn = (job: Job): number =>
@@ -197,23 +159,32 @@ const OutcomeCell = ({ job }: { readonly job: Job }) => {
   if (!job.counts) {
     return (
       <Text color="fg.muted" fontSize="xs" whiteSpace="normal">
-        {job.batches > 0 ? "no results delivered" : "no batch known"}
-        <FailedTask job={job} />
+        {job.unreadable.length > 0 ? t("cannot be read") : job.batches > 0 ? t("no results delivered") : t("no batch known")}
+        <FailedTask job={job} says="; {log} says why" />
       </Text>
     );
   }
   const failed = job.counts.total - job.counts.succeeded;
 
   return (
-    <Box minW="120px" title={outcomeText(job.counts)}>
+    <Box title={outcomeText(job.counts)}>
       <OutcomeBar counts={job.counts} />
-      <Text color="fg.muted" fontSize="xs" fontVariantNumeric="tabular-nums" mt={1} whiteSpace="nowrap">
-        {failed === 0 ? "all succeeded" : `${plural(failed, "request")} did not succeed`}
+      <Text color="fg.muted" fontSize="xs" fontVariantNumeric="tabular-nums" mt={1} truncate>
+        {job.counts.total === 0 ? t("no requests") : failed === 0 ? t("all succeeded") : plural(failed, "{n} request did not succeed", "{n} requests did not succeed")}
       </Text>
       {job.main_error ? (
-        <Text color="fg.muted" fontSize="xs" maxW="220px" truncate>
-          {job.main_error.count < failed ? "mostly " : ""}
-          {job.main_error.type}
+        <Text color="fg.muted" fontSize="xs" truncate>
+          {job.main_error.count < failed ? t("mostly {type}", { type: job.main_error.type }) : job.main_error.type}
+        </Text>
+      ) : undefined}
+      {job.reused ? (
+        <Text color="fg.muted" fontSize="xs" truncate>
+          {plural(job.reused, "{n} answer reused", "{n} answers reused")}
+        </Text>
+      ) : undefined}
+      {job.warnings ? (
+        <Text color="fg.warning" fontSize="xs" truncate>
+          {plural(job.warnings, "{n} warning", "{n} warnings")}
         </Text>
       ) : undefined}
     </Box>
@@ -222,10 +193,29 @@ const OutcomeCell = ({ job }: { readonly job: Job }) => {
 
 const Cost = ({ job }: { readonly job: Job }) => (
   <>
-    <Money value={job.cost?.total_usd} />
+    {job.counts === undefined && job.batches > 0 && typeof job.estimate?.total_usd === "number" ? (
+      <Text as="span" title={t("Nothing was delivered: this is the estimate of what was sent")}>
+        <Ltr>≈ {usd(job.estimate.total_usd)}</Ltr>
+      </Text>
+    ) : (
+      <Money value={job.cost?.total_usd} />
+    )}
+    {job.paid_before && job.paid_before.usd > 0 ? (
+      <Text color="fg.muted" fontSize="xs" title={t("Jobs that a clear with other requests has replaced")}>
+        <Ltr>{t("+ {usd} before", { usd: usd(job.paid_before.usd) })}</Ltr>
+      </Text>
+    ) : undefined}
     {job.cost && job.cost.unpriced_requests > 0 ? (
-      <Badge ms={1} size="xs" title={`${plural(job.cost.unpriced_requests, "request")} of models without a known price`}>
-        partly
+      <Badge
+        ms={1}
+        size="xs"
+        title={plural(
+          job.cost.unpriced_requests,
+          "{n} request of a model without a known price",
+          "{n} requests of models without a known price",
+        )}
+      >
+        {t("partly")}
       </Badge>
     ) : undefined}
   </>

@@ -3,8 +3,9 @@ import { Badge, Box, Button, HStack, Link, Text, VisuallyHidden } from "@chakra-
 import { useEffect, useState, type ReactNode } from "react";
 import { Link as RouterLink } from "react-router-dom";
 
-import { OUTCOMES, type Counts, type Job, type JobKey, type JobState, type Outcome } from "./api";
-import { count, dateTime, duration, percent, secondsBetween, useTimezone } from "./format";
+import type { Job, JobKey, JobState } from "./api";
+import { count, dateTime, duration, secondsBetween, useTimezone } from "./format";
+import { t, tx } from "./text";
 
 const STATES: Record<JobState, { label: string; palette: string; meaning: string }> = {
   canceling: { label: "Canceling", meaning: "Cancellation was asked for", palette: "orange" },
@@ -14,6 +15,7 @@ const STATES: Record<JobState, { label: string; palette: string; meaning: string
   partial: { label: "Partial", meaning: "Delivered; some requests did not succeed", palette: "up_for_retry" },
   paused: { label: "Paused", meaning: "Submission waits, without a worker slot", palette: "queued" },
   submitting: { label: "Submitting", meaning: "Requests are being stored and sent", palette: "running" },
+  unreadable: { label: "Cannot be read", meaning: "An XCom of this job has another form than this package writes", palette: "gray" },
   unattended: { label: "No results", meaning: "The run ended without fetching results", palette: "gray" },
   waiting: { label: "Waiting", meaning: "Claude is working on the batches", palette: "deferred" },
 };
@@ -22,76 +24,62 @@ export const JobStateBadge = ({ state }: { readonly state: JobState }) => {
   const { label, meaning, palette } = STATES[state];
 
   return (
-    <Badge colorPalette={palette} title={meaning} variant="solid" whiteSpace="nowrap">
-      {label}
+    <Badge colorPalette={palette} title={t(meaning)} variant="surface" whiteSpace="nowrap">
+      {t(label)}
     </Badge>
   );
 };
 
+export const LateBadge = ({ job }: { readonly job: Job }) =>
+  job.late ? (
+    <Badge colorPalette="red" title={t("Its results were wanted earlier")} variant="surface" whiteSpace="nowrap">
+      {t("Late")}
+    </Badge>
+  ) : undefined;
+
+export const GoingDirectBadge = ({ job }: { readonly job: Job }) =>
+  job.going_direct ? (
+    <Badge colorPalette="orange" title={t("What its batches leave open is asked by single calls")} variant="surface" whiteSpace="nowrap">
+      {t("Going direct")}
+    </Badge>
+  ) : undefined;
+
+/** How many of those single calls are answered. */
+export const DirectSoFar = ({ told }: { readonly told: NonNullable<Job["going_direct"]> }) =>
+  told.requests === null ? t("once the batches are canceled") : <Ltr>{`${count(told.answered)} / ${count(told.requests)}`}</Ltr>;
+
+export const Tags = ({ tags }: { readonly tags: Record<string, string> }) => (
+  <HStack flexWrap="wrap" gap={1}>
+    {Object.entries(tags).map(([name, value]) => (
+      <Badge colorPalette="gray" key={name} maxW="100%" variant="outline">
+        <Text as="span" truncate>
+          <Ltr>{`${name}=${value}`}</Ltr>
+        </Text>
+      </Badge>
+    ))}
+  </HStack>
+);
+
 export const TaskStateBadge = ({ state }: { readonly state: string | null }) => (
   <Badge colorPalette={state ?? "none"} variant="solid" whiteSpace="nowrap">
-    {(state ?? "no status").replaceAll("_", " ")}
+    {t((state ?? "no status").replaceAll("_", " "))}
   </Badge>
-);
-
-const OUTCOME_COLORS: Record<Outcome, string> = {
-  canceled: "gray.emphasized",
-  errored: "failed.solid",
-  expired: "orange.solid",
-  invalid: "purple.solid",
-  missing: "fg.muted",
-  succeeded: "success.solid",
-};
-
-const OutcomeDot = ({ outcome }: { readonly outcome: Outcome }) => (
-  <Box bg={OUTCOME_COLORS[outcome]} borderRadius="xs" display="inline-block" flexShrink={0} h="8px" w="8px" />
-);
-
-type CountsProps = { readonly counts: Counts };
-
-/** One bar, a color for each outcome. What occurred is visible, however rare. */
-export const OutcomeBar = ({ counts, height = "8px" }: CountsProps & { readonly height?: string }) => (
-  <HStack aria-hidden bg="bg.emphasized" borderRadius="full" gap={0} h={height} overflow="hidden" w="100%">
-    {OUTCOMES.filter((outcome) => counts[outcome] > 0).map((outcome) => (
-      <Box bg={OUTCOME_COLORS[outcome]} flexBasis={0} flexGrow={counts[outcome]} h="100%" key={outcome} minW="3px" />
-    ))}
-  </HStack>
-);
-
-export const outcomeText = (counts: Counts): string =>
-  OUTCOMES.filter((outcome) => counts[outcome] > 0)
-    .map((outcome) => `${count(counts[outcome])} ${outcome}`)
-    .join(", ") || "no requests";
-
-/** Every outcome that occurred, with its color, number and share. */
-export const OutcomeLegend = ({ counts }: CountsProps) => (
-  <HStack columnGap={5} flexWrap="wrap" fontSize="sm" rowGap={1}>
-    {OUTCOMES.filter((outcome) => counts[outcome] > 0 || outcome === "succeeded").map((outcome) => (
-      <HStack gap={1.5} key={outcome}>
-        <OutcomeDot outcome={outcome} />
-        <Text>
-          {outcome} <Number value={counts[outcome]} />
-          {counts.total > 0 ? (
-            <Text as="span" color="fg.muted">
-              {" "}
-              {percent(counts[outcome] / counts.total)}
-            </Text>
-          ) : undefined}
-        </Text>
-      </HStack>
-    ))}
-  </HStack>
 );
 
 /** Digits of one width, so that columns of numbers align. */
 export const Number = ({ value }: { readonly value: number }) => (
-  <Text as="span" fontVariantNumeric="tabular-nums">
+  <Text as="span" dir="ltr" fontVariantNumeric="tabular-nums">
     {count(value)}
   </Text>
 );
 
+/** Ids and pairs of numbers keep their direction in right-to-left languages. */
+export const Ltr = ({ children }: { readonly children: ReactNode }) => (
+  <bdi dir="ltr">{children}</bdi>
+);
+
 export const Nothing = () => (
-  <Text as="span" color="fg.subtle">
+  <Text as="span" color="fg.muted">
     –
   </Text>
 );
@@ -102,7 +90,7 @@ export const Moment = ({ iso }: { readonly iso: string | null }) => {
   return iso === null ? (
     <Nothing />
   ) : (
-    <Text as="span" fontVariantNumeric="tabular-nums" title={`${dateTime(iso, zone)} ${zone}`} whiteSpace="nowrap">
+    <Text as="span" dir="ltr" fontVariantNumeric="tabular-nums" title={`${dateTime(iso, zone)} ${zone}`} whiteSpace="nowrap">
       <time dateTime={iso}>{dateTime(iso, zone)}</time>
     </Text>
   );
@@ -121,21 +109,28 @@ export const useNow = (): number => {
   return now;
 };
 
-/** How much of the time that the API gives a batch has gone by. */
+/** How long ago a moment is. */
+export const Age = ({ iso }: { readonly iso: string }) => <Ltr>{duration(secondsBetween(iso, useNow()))}</Ltr>;
+
+/** How much of the time until the results are wanted, or else the API gives up, has gone by. */
 export const DeadlineBar = ({ job }: { readonly job: Job }) => {
   const now = useNow();
+  const end = job.due ?? job.deadline;
 
-  if (job.submitted_at === null || job.deadline === null) {
+  if (job.submitted_at === null || end === null) {
     return <Nothing />;
   }
-  const whole = secondsBetween(job.submitted_at, job.deadline);
+  const whole = secondsBetween(job.submitted_at, end);
   const gone = secondsBetween(job.submitted_at, now);
-  const share = Math.min(Math.max(gone / whole, 0), 1);
+  const share = whole > 0 ? Math.min(Math.max(gone / whole, 0), 1) : 1;
   const left = whole - gone;
-  const text = left > 0 ? `${duration(left)} left` : `overdue ${duration(-left)}`;
+  const text =
+    left > 0
+      ? t("{span} left", { span: duration(left) })
+      : t(job.due === null ? "overdue {span}" : "late by {span}", { span: duration(-left) });
 
   return (
-    <Box minW="110px" title={`${duration(gone)} of ${duration(whole)} have gone by`}>
+    <Box title={t("{gone} of {whole} have gone by", { gone: duration(gone), whole: duration(Math.max(whole, 0)) })}>
       <Box aria-hidden bg="bg.emphasized" borderRadius="full" h="6px" mb={1} overflow="hidden">
         <Box bg={share > 0.9 ? "failed.solid" : "deferred.solid"} h="100%" minW="3px" w={`${share * 100}%`} />
       </Box>
@@ -151,8 +146,15 @@ export const runPath = (key: JobKey) => `${dagPath(key.dag_id)}/runs/${encodeURI
 export const taskPath = (key: JobKey) =>
   `${runPath(key)}/tasks/${encodeURIComponent(key.task_id)}${key.map_index >= 0 ? `/mapped/${key.map_index}` : ""}`;
 
-export const PageLink = ({ children, to }: { readonly children: ReactNode; readonly to: string }) => (
-  <Link asChild color="fg.info">
+type PageLinkProps = {
+  readonly children: ReactNode;
+  /** Within a sentence, where colour alone does not tell it from the words around it. */
+  readonly inText?: boolean;
+  readonly to: string;
+};
+
+export const PageLink = ({ children, inText, to }: PageLinkProps) => (
+  <Link asChild color="fg.info" display="inline" textDecoration={inText === true ? "underline" : undefined}>
     <RouterLink to={to}>{children}</RouterLink>
   </Link>
 );
@@ -162,47 +164,100 @@ export const OutsideLink = ({ children, href }: { readonly children: ReactNode; 
   href?.startsWith("https://") ? (
     <Link color="fg.info" href={href} rel="noreferrer" target="_blank">
       {children}
-      <VisuallyHidden>(opens in a new tab)</VisuallyHidden>
+      <VisuallyHidden>{t("(opens in a new tab)")}</VisuallyHidden>
     </Link>
   ) : (
     <>{children}</>
   );
 
 /** Where to read on when a job has failed without a result: the task that did, and its log. */
-export const FailedTask = ({ job }: { readonly job: Job }) => {
+export const FailedTask = ({ job, says }: { readonly job: Job; readonly says: string }) => {
   const task = job.tasks.find(({ state }) => state === "failed");
 
   return task ? (
     <>
-      ; <PageLink to={taskPath(task)}>the log of {task.task_id}</PageLink> says why
+      {tx(says, {
+        log: (
+          <PageLink inText to={taskPath(task)}>
+            {t("the log of {task}", { task: task.task_id })}
+          </PageLink>
+        ),
+      })}
     </>
   ) : undefined;
 };
 
-/** DAG, run and submitting task of a job. */
-export const JobName = ({ job }: { readonly job: Job }) => (
-  <Box minW={{ base: "110px", md: "180px" }}>
-    <PageLink to={dagPath(job.dag_id)}>
-      <Text as="span" fontWeight="medium">
-        {job.dag_id}
-      </Text>
-    </PageLink>
-    <HStack color="fg.muted" fontSize="xs" gap={1}>
-      <PageLink to={runPath(job)}>
-        <Text as="span" display="inline-block" maxW={{ base: "84px", md: "220px" }} title={job.run_id} truncate verticalAlign="bottom">
-          {job.run_id}
-        </Text>
-      </PageLink>
-      <Text as="span">·</Text>
-      <PageLink to={taskPath(job)}>
-        <Text as="span" whiteSpace="nowrap">
-          {job.task_id}
-          {job.map_index >= 0 ? ` [${job.map_index}]` : ""}
-        </Text>
-      </PageLink>
-    </HStack>
+/** Where a table has no room for a name, it takes two lines. */
+export const TWO_LINES = {
+  "@container (max-width: 519px)": {
+    WebkitBoxOrient: "vertical",
+    WebkitLineClamp: 2,
+    display: "-webkit-box",
+    overflowWrap: "anywhere",
+    whiteSpace: "normal",
+  },
+};
+
+type CutProps = { readonly children: ReactNode; readonly title: string; readonly twoLines?: boolean };
+
+/** Cut off where there is no room; the whole in a tooltip. */
+const Cut = ({ children, title, twoLines = false }: CutProps) => (
+  <Box css={twoLines ? TWO_LINES : undefined} minW={0} overflow="hidden" textOverflow="ellipsis" title={title} whiteSpace="nowrap">
+    {children}
   </Box>
 );
+
+/** DAG, run and submitting task of a job. */
+export const JobName = ({ job }: { readonly job: Job }) => {
+  const task = `${job.task_id}${job.map_index >= 0 ? ` [${job.map_index}]` : ""}`;
+
+  return (
+    <Box minW={0}>
+      <Cut title={job.dag_id} twoLines>
+        <PageLink to={dagPath(job.dag_id)}>
+          <Text as="span" fontWeight="medium">
+            <Ltr>{job.dag_id}</Ltr>
+          </Text>
+        </PageLink>
+      </Cut>
+      <Box fontSize="xs" minW={0}>
+        <Cut title={`${task} · ${job.run_id}`}>
+          <PageLink to={taskPath(job)}>
+            <Ltr>{task}</Ltr>
+          </PageLink>
+          {" · "}
+          <PageLink to={runPath(job)}>
+            <Ltr>{job.run_id}</Ltr>
+          </PageLink>
+        </Cut>
+      </Box>
+    </Box>
+  );
+};
+
+export const Note = ({ children }: { readonly children: ReactNode }) => (
+  <Box bg="orange.subtle" borderColor="orange.muted" borderRadius="md" borderWidth="1px" color="orange.fg" fontSize="sm" px={3} py={2} role="status">
+    {children}
+  </Box>
+);
+
+export const CopyButton = ({ name, text }: { readonly name: string; readonly text: string }) => {
+  const [copied, setCopied] = useState(false);
+
+  return (
+    <Button
+      aria-label={t("Copy {name}", { name })}
+      ms={2}
+      onClick={() => {
+        void navigator.clipboard?.writeText(text).then(() => setCopied(true));
+      }}
+      size="2xs"
+      variant="outline"
+    >
+      {copied ? t("Copied") : t("Copy")}
+    </Button>
+  );
+};
 
 export const ErrorNote = ({ children }: { readonly children: ReactNode }) => (
   <Box
@@ -220,20 +275,40 @@ export const ErrorNote = ({ children }: { readonly children: ReactNode }) => (
   </Box>
 );
 
+/** Bring a part of the page into view, and the keyboard with it. */
+export const goTo = (id: string) => {
+  const part = document.getElementById(id);
+
+  part?.scrollIntoView({ block: "start" });
+  part?.focus({ preventScroll: true });
+};
+
 export const Section = ({
   aside,
+  id,
+  note,
   children,
   title,
 }: {
   readonly aside?: ReactNode;
   readonly children: ReactNode;
+  /** To be gone to by {@link goTo}. */
+  readonly id?: string;
+  readonly note?: string;
   readonly title: string;
 }) => (
-  <Box aria-label={title} as="section">
-    <HStack justify="space-between" mb={2} minH={8}>
-      <Text as="h2" fontSize="lg" fontWeight="semibold">
-        {title}
-      </Text>
+  <Box aria-label={title} as="section" id={id} minW={0} tabIndex={id === undefined ? undefined : -1}>
+    <HStack flexWrap="wrap" justify="space-between" mb={2} minH={8}>
+      <HStack alignItems="baseline" flexWrap="wrap" gap={2}>
+        <Text as="h2" fontSize="lg" fontWeight="semibold">
+          {title}
+        </Text>
+        {note === undefined ? undefined : (
+          <Text color="fg.muted" fontSize="sm">
+            {note}
+          </Text>
+        )}
+      </HStack>
       {aside}
     </HStack>
     {children}
@@ -245,19 +320,24 @@ type PagingProps = {
   readonly offset: number;
   readonly onChange: (offset: number) => void;
   readonly total: number;
+  readonly words?: [string, string];
 };
 
-export const Paging = ({ limit, offset, onChange, total }: PagingProps) =>
+export const Paging = ({ limit, offset, onChange, total, words = [t("Previous"), t("Next")] }: PagingProps) =>
   total <= limit && offset === 0 ? undefined : (
-    <HStack as="nav" gap={2}>
-      <Text color="fg.muted" fontSize="sm" fontVariantNumeric="tabular-nums">
-        {count(Math.min(offset + 1, total))}–{count(Math.min(offset + limit, total))} of {count(total)}
+    <HStack aria-label={t("Pages")} as="nav" flexShrink={0} gap={2}>
+      <Text color="fg.muted" dir="ltr" fontSize="sm" fontVariantNumeric="tabular-nums">
+        {t("{first}–{last} of {total}", {
+          first: count(Math.min(offset + 1, total)),
+          last: count(Math.min(offset + limit, total)),
+          total: count(total),
+        })}
       </Text>
       <Button disabled={offset === 0} onClick={() => onChange(Math.max(offset - limit, 0))} size="xs" variant="outline">
-        Newer
+        {words[0]}
       </Button>
       <Button disabled={offset + limit >= total} onClick={() => onChange(offset + limit)} size="xs" variant="outline">
-        Older
+        {words[1]}
       </Button>
     </HStack>
   );

@@ -3,8 +3,9 @@ import { Box, Skeleton, Stack, Text } from "@chakra-ui/react";
 
 import { useApi, type JobDetails } from "./api";
 import { Details } from "./details";
-import { plural } from "./format";
 import { ErrorNote } from "./parts";
+import { STILL, Still } from "./still";
+import { plural, t } from "./text";
 
 export type Place = { readonly dagId?: string; readonly runId?: string; readonly taskId?: string; readonly mapIndex?: string };
 
@@ -14,14 +15,15 @@ export const Tab = ({ dagId, mapIndex, runId, taskId }: Place) => {
   const jobs = first.data?.jobs;
 
   return (
-    <Box h="100%" overflowY="auto" p={4}>
+    <Box className={STILL} h="100%" overflowY="auto" p={4}>
+      <Still />
       {first.error === undefined ? undefined : <ErrorNote>{first.error}</ErrorNote>}
       {jobs === undefined && first.error === undefined ? <Skeleton h="240px" /> : undefined}
       {jobs?.length === 0 ? (
         <Text color="fg.muted" fontSize="sm">
           {taskId === undefined
-            ? "No task of this run has a Claude batch job."
-            : "This task has no Claude batch job: it is of another kind, or it has not started yet."}
+            ? t("No task of this run has a Claude batch job.")
+            : t("This task has no Claude batch job: it is of another kind, or it has not started yet.")}
         </Text>
       ) : undefined}
       <Stack gap={4} maxW="960px">
@@ -38,8 +40,11 @@ export const Tab = ({ dagId, mapIndex, runId, taskId }: Place) => {
         ))}
         {first.data && first.data.left_out > 0 ? (
           <Text color="fg.muted" fontSize="sm">
-            {plural(first.data.left_out, "older job")} of this run {first.data.left_out === 1 ? "is" : "are"} on the
-            page Claude Batches: search for the run there.
+            {plural(
+              first.data.left_out,
+              "{n} older job of this run is on the page Claude Batches: search for the run there.",
+              "{n} older jobs of this run are on the page Claude Batches: search for the run there.",
+            )}
           </Text>
         ) : undefined}
       </Stack>

@@ -1,0 +1,1 @@
+"""Who spends what: the book of costs, budgets over days and months, and their alerts."""

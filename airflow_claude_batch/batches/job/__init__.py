@@ -1,0 +1,1 @@
+"""One task instance's job and its durable record: ledger, lease, spool, counts, purge."""

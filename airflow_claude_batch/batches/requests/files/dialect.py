@@ -1,0 +1,244 @@
+"""Which CSV it is: found on the first rows, by what makes all of them equally wide.
+
+A file that fits several kinds, or whose rows look like columns that are not told apart, is refused: what it
+means is for its owner to say.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+from airflow_claude_batch.batches.requests.files.options import ReadOptions
+from airflow_claude_batch.batches.requests.files.rows import UnreadableFileError
+
+ROWS = 100
+"""Rows that are looked at."""
+DELIMITERS = (",", "\t", ";", "|")
+_OTHER_DELIMITERS = "^~:¦§\x01\x1f"
+"""Not guessed; a file of one column that has one in every row is refused."""
+_SEP = re.compile(r'"?sep=(.)"?[\r\n]*', re.IGNORECASE)
+_BLANK_AND_QUOTE = re.compile(r"(?:^|[,;|\t]) +[\"']", re.MULTILINE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dialect:
+    """How rows are written."""
+
+    delimiter: str = ","
+    quote: str = '"'
+    escape: str = ""
+    skip_blanks: bool = False
+    """Whether blanks after a delimiter are no part of the field."""
+
+    def reader(self, lines: Iterable[str]) -> Any:
+        """A ``csv.reader`` that refuses what is not quite CSV."""
+        return csv.reader(
+            lines,
+            delimiter=self.delimiter,
+            quotechar=self.quote or None,
+            quoting=csv.QUOTE_MINIMAL if self.quote else csv.QUOTE_NONE,
+            escapechar=self.escape or None,
+            skipinitialspace=self.skip_blanks,
+            strict=True,
+        )
+
+    def is_misread(self, field: str) -> bool:
+        """Whether it begins with a quote behind a blank: quoted, for another reader than this one."""
+        return field[:1] == " " and self.quote != "" and field.lstrip(" ")[:1] == self.quote
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """The first rows, read in one way."""
+
+    dialect: Dialect
+    rows: list[list[str]]
+    failed: bool
+
+    @property
+    def width(self) -> int:
+        return len(self.rows[0]) if self.rows else 0
+
+    @property
+    def fits(self) -> bool:
+        """Whether all rows are of one width, but for a delimiter at the end of all or of the header."""
+        if self.failed or any(self.dialect.is_misread(field) for row in self.rows for field in row):
+            return False
+        widths = {len(row) for row in self.rows[1:]} or {self.width}
+        return len(widths) == 1 and (widths == {self.width} or ends_with_delimiter(self.rows) is not None)
+
+
+def ends_with_delimiter(rows: list[list[str]]) -> int | None:
+    """The width of the rows where they end with a delimiter and the header does not, or the reverse."""
+    header, others = rows[0], rows[1:]
+    widths = {len(row) for row in others}
+    if len(header) < 2 or len(widths) != 1:
+        return None
+    [width] = widths
+    if width == len(header) - 1 and not header[-1]:
+        return width
+    if width == len(header) + 1 and len(others) > 1 and not any(row[-1] for row in others):
+        return width
+    return None
+
+
+def separator_line(line: str) -> str | None:
+    """The delimiter that a first line ``sep=;`` (of Excel) names."""
+    match = _SEP.fullmatch(line)
+    return match[1] if match else None
+
+
+def is_blank(row: list[str]) -> bool:
+    """Whether a row says nothing."""
+    return not any(map(str.strip, row))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What the first rows say."""
+
+    dialect: Dialect
+    rows: list[list[str]]
+    """Them."""
+    guesses: list[str]
+    """What of the dialect was found out rather than said or usual."""
+
+
+def find_dialect(sample: str, *, whole: bool, options: ReadOptions, tabs: bool) -> Found:
+    """The dialect of a file.
+
+    Args:
+        sample: The beginning of the file.
+        whole: Whether it is all of the file.
+        options: What the user says.
+        tabs: Whether the name of the file says that tabs separate its columns.
+
+    Raises:
+        UnreadableFileError: Where it cannot be told.
+    """
+    lines = list(io.StringIO(sample, newline=""))
+    said = options.delimiter
+    if lines and (named := separator_line(lines[0])):
+        said, lines = said or named, lines[1:]
+    usual = Dialect(
+        delimiter=said or ("\t" if tabs else ","),
+        quote='"' if options.quote is None else options.quote,
+        escape=options.escape or "",
+    )
+    ways = [replace(usual, delimiter=delimiter) for delimiter in _delimiters(usual, said)]
+    trials = [_try(way, lines, whole) for way in ways]
+    best = _widest(trials, tabs)
+    if best is None or best.width < 2:
+        variants = _variants(usual, sample, options)
+        best = next(filter(None, (_in_variant(one, ways, lines, whole, tabs) for one in variants)), best)
+    best = best if best is not None and best.width > 1 else _likeliest(trials)
+    if said is None and best.width == 1:
+        _refuse_hidden_columns(best, trials)
+    best = _with_habits(best, lines, whole, options)
+    return Found(dialect=best.dialect, rows=best.rows, guesses=_guesses(usual, best.dialect))
+
+
+def _delimiters(usual: Dialect, said: str | None) -> Iterator[str]:
+    yield usual.delimiter
+    if said is None:
+        yield from (d for d in DELIMITERS if d not in (usual.delimiter, usual.quote, usual.escape))
+
+
+def _in_variant(
+    variant: Dialect, ways: list[Dialect], lines: Sequence[str], whole: bool, tabs: bool
+) -> _Trial | None:
+    """The way that makes columns of the rows in one variant of the dialect."""
+    trials = [_try(replace(variant, delimiter=way.delimiter), lines, whole) for way in ways]
+    return _widest([trial for trial in trials if trial.width > 1], tabs)
+
+
+def _try(dialect: Dialect, lines: Sequence[str], whole: bool) -> _Trial:
+    rows: list[list[str]] = []
+    try:
+        rows += islice((row for row in dialect.reader(lines) if row and (rows or not is_blank(row))), ROWS)
+    except csv.Error as error:
+        # A sample that is cut off may end inside a quote; the rows before it are good all the same.
+        return _Trial(dialect, rows, failed=whole or "unexpected end" not in str(error))
+    if not whole and len(rows) < ROWS and len(rows) > 1:
+        rows.pop()
+    return _Trial(dialect, rows, failed=False)
+
+
+def _widest(trials: list[_Trial], tabs: bool) -> _Trial | None:
+    fitting = [trial for trial in trials if trial.fits]
+    if not fitting:
+        return None
+    width = max(trial.width for trial in fitting)
+    widest = [trial for trial in fitting if trial.width == width]
+    if width > 1 and len(widest) > 1 and not tabs:
+        both = " and ".join(repr(trial.dialect.delimiter) for trial in widest)
+        raise UnreadableFileError(
+            "say which delimiter=… separates the columns", f"{both} may both do", "line 1"
+        )
+    return widest[0]
+
+
+def _likeliest(trials: list[_Trial]) -> _Trial:
+    """Of ways of which none fits, the one that fits most rows; its reader names those that do not."""
+
+    def matches(trial: _Trial) -> tuple[bool, float, int]:
+        same = sum(len(row) == trial.width for row in trial.rows)
+        return trial.width > 1, same / max(len(trial.rows), 1), trial.width
+
+    return max(trials, key=matches)
+
+
+def _variants(usual: Dialect, sample: str, options: ReadOptions) -> Iterator[Dialect]:
+    escapes = options.escape is None and usual.quote and f"\\{usual.quote}" in sample
+    blanks = bool(_BLANK_AND_QUOTE.search(sample))
+    if blanks:
+        yield replace(usual, skip_blanks=True)
+    if escapes:
+        yield replace(usual, escape="\\")
+    if blanks and escapes:
+        yield replace(usual, skip_blanks=True, escape="\\")
+
+
+def _refuse_hidden_columns(best: _Trial, trials: list[_Trial]) -> None:
+    """One column is a rare thing, one delimiter too many a common one."""
+    rows = [row[0] for row in best.rows[1:]] if best.rows else []
+    if not rows:
+        return
+    found = [
+        t.dialect.delimiter for t in trials if len(t.rows) > 1 and all(len(row) > 1 for row in t.rows[1:])
+    ]
+    counts = {d: best.rows[0][0].count(d) for d in _OTHER_DELIMITERS}
+    found += [d for d, count in counts.items() if count and all(row.count(d) == count for row in rows)]
+    if found:
+        rule = (
+            f"there is one column, but {found[0]!r} in every row: say delimiter={found[0]!r}, or, where "
+            "it is text, a delimiter that does not occur"
+        )
+        raise UnreadableFileError(rule, "1 column", "line 1")
+
+
+def _with_habits(best: _Trial, lines: Sequence[str], whole: bool, options: ReadOptions) -> _Trial:
+    """What shows only when the columns are known: single quotes, blanks after each delimiter, escapes."""
+    dialect, rows = best.dialect, best.rows
+    header, others = (rows[0] if rows else []), rows[1:]
+    if options.quote is None and header and all(len(n) > 1 and n[0] == n[-1] == "'" for n in header):
+        trial = _try(replace(dialect, quote="'"), lines, whole)
+        return best if trial.failed else trial
+    if len(header) > 1 and others and all(field[:1] == " " for row in rows for field in row[1:]):
+        dialect = replace(dialect, skip_blanks=True)
+    quoted = dialect.quote and any(dialect.quote in line for line in lines)
+    if options.escape is None and not quoted and any("\\N" in row for row in others):
+        dialect = replace(dialect, escape="\\")
+    return best if dialect == best.dialect else _try(dialect, lines, whole)
+
+
+def _guesses(usual: Dialect, found: Dialect) -> list[str]:
+    names = ("delimiter", "quote", "escape", "skip_blanks")
+    pairs = ((name, getattr(usual, name), getattr(found, name)) for name in names)
+    return [f"{name}={value!r}" for name, before, value in pairs if before != value]

@@ -1,0 +1,87 @@
+"""Parameters of the Messages API: which there are, and what would be refused only when a batch has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+MESSAGE_PARAMETERS = frozenset(
+    {
+        "cache_control",
+        "container",
+        "context_management",
+        "inference_geo",
+        "max_tokens",
+        "mcp_servers",
+        "messages",
+        "metadata",
+        "model",
+        "output_config",
+        "service_tier",
+        "stop_sequences",
+        "system",
+        "thinking",
+        "tool_choice",
+        "tools",
+    }
+)
+"""Keys of a short record that are Messages API parameters; every other key is the user's own."""
+
+REFUSED_PARAMETERS = {
+    "stream": "batches do not stream; remove it",
+    "speed": "batches have no speed setting; remove it",
+    "fallbacks": "batches take no fallbacks; remove it",
+    "betas": "betas belong to the whole batch; set message_params={'betas': [...]} on the operator",
+    "extra_body": "batches take no extra_body; put the parameters into params",
+    "extra_headers": "batches take no extra_headers; remove it",
+    "extra_query": "batches take no extra_query; remove it",
+    "temperature": "not accepted since API version 2026-10-21; remove it",
+    "top_p": "not accepted since API version 2026-10-21; remove it",
+    "top_k": "not accepted since API version 2026-10-21; remove it",
+}
+"""What batches refuse, and the way out. The API would report it only when the batch has ended."""
+
+_MAPPING = (dict, "a mapping")
+_LIST = ((list, tuple), "a list")
+_KINDS_OF: dict[str, tuple[Any, str]] = {
+    "system": ((str, list, tuple), "text or a list of blocks"),
+    "stop_sequences": _LIST,
+    "tools": _LIST,
+    "metadata": _MAPPING,
+    "output_config": _MAPPING,
+    "thinking": _MAPPING,
+    "tool_choice": _MAPPING,
+}
+"""What parameters are that a table's columns could be taken for."""
+
+_refused = REFUSED_PARAMETERS.keys()
+
+
+def problems_of(params: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
+    """What is wrong with a request: where, what is there, and the rule."""
+    model, max_tokens = params.get("model"), params.get("max_tokens")
+    if not isinstance(model, str) or not model:
+        way_out = "set it in the record, on the operator, or as model in the connection's extra"
+        yield "model", model, f"a model id is required; {way_out}"
+    if type(max_tokens) is not int or max_tokens < 1:
+        yield "max_tokens", max_tokens, "a whole number of at least 1 is required"
+    yield from _problems_of_messages(params.get("messages"))
+    for key, (kinds, form) in _KINDS_OF.items():
+        if key in params and not isinstance(params[key], kinds):
+            yield key, params[key], f"a parameter of the Messages API; it is {form}"
+    if not _refused.isdisjoint(params):
+        for key in sorted(_refused & params.keys()):
+            yield key, params[key], REFUSED_PARAMETERS[key]
+
+
+def _problems_of_messages(messages: Any) -> Iterator[tuple[str, Any, str]]:
+    if not isinstance(messages, (list, tuple)) or not messages:
+        yield "messages", messages, "a list of at least one message is required"
+        return
+    for number, message in enumerate(messages):
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+            rule = 'a message is a mapping with "role" and "content"'
+            yield f"messages[{number}]", message, rule
+        elif not isinstance(message.get("content"), (str, list, tuple)) or not message["content"]:
+            rule = "text or a list of blocks, not empty"
+            yield f"messages[{number}].content", message.get("content"), rule

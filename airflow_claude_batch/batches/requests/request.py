@@ -1,0 +1,372 @@
+"""From a user's record to the exact line that goes to the API.
+
+A record is short (``prompt`` plus any Messages API parameter) or full (``params``). Whatever else
+it carries are the user's own columns: they stay with us and come back beside the answer.
+Validation is strict about what costs money (identity, required parameters, parameters that
+batches refuse) and silent about the rest, which the API checks itself.
+"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import math
+import re
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from airflow_claude_batch.batches.errors import Fault, InputError
+from airflow_claude_batch.batches.requests.objects import fields_of, is_missing, plain
+from airflow_claude_batch.batches.requests.parameters import (
+    MESSAGE_PARAMETERS,
+    REFUSED_PARAMETERS,
+    problems_of,
+)
+
+CUSTOM_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+"""Form of a custom_id (source: the API's documentation of message batches)."""
+
+MOST_LEVELS = 200
+"""Mappings and lists in each other. What is deeper is no data, and what reads it back has a limit, too."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Request(msgspec.Struct, frozen=True, gc=False):
+    """One request, ready to be stored and sent."""
+
+    custom_id: str
+    line: bytes
+    """``{"custom_id": …, "params": …}`` as compact JSON, without an end of line."""
+    columns: bytes | None
+    """The user's own columns as JSON, or None where there are none."""
+    own_params: dict[str, Any] | None = None
+    """What ``params`` gives, unless that is made of ``shared`` and ``prompt``."""
+    fingerprint: bytes = b""
+    """What was stored with it to find its answer by; empty for none."""
+    shared: dict[str, Any] | None = None
+    """Parameters that other requests have, too, as one object, and that say all but its one message."""
+    prompt: str = ""
+    """The user's text in that message."""
+
+    @property
+    def params(self) -> dict[str, Any] | None:
+        """The body of the Messages API call that ``line`` holds; None for a request that was read back."""
+        # Made when it is asked for: for a job that reuses no answers nobody does, and it takes 0.5 µs.
+        return self.own_params if self.shared is None else with_prompt(self.shared, self.prompt)
+
+
+class RequestEncoder:
+    """Makes requests of records that say themselves what is sent: splits, checks and encodes them.
+
+    Args:
+        defaults: Messages API parameters for every request that does not set them itself.
+
+    Raises:
+        InputError: For a default that batches refuse or that is not JSON.
+    """
+
+    def __init__(self, defaults: Mapping[str, Any]) -> None:
+        given = {key: value for key, value in defaults.items() if value is not None}
+        faults = [
+            Fault(index=0, where=f"default {key}", value=describe(given[key]), rule=REFUSED_PARAMETERS[key])
+            for key in given
+            if key in REFUSED_PARAMETERS
+        ]
+        if faults:
+            raise InputError(faults)
+        self.defaults: dict[str, Any] = to_json(given, 0, "default", faults)
+        if faults:
+            raise InputError(faults)
+
+    def __call__(self, record: Any, index: int) -> Request:
+        """The request for one record.
+
+        Args:
+            record: A short or a full one.
+            index: Its position in the input, for messages.
+
+        Raises:
+            InputError: With every fault of this record.
+        """
+        return self.encode_json(as_json(record, index, is_parameter), index)
+
+    def encode_json(self, record: Mapping[str, Any], index: int) -> Request:
+        """The same for a record that is JSON already."""
+        faults: list[Fault] = []
+        params, columns = self._split(record, index, faults)
+        self._complete_output_config(params)
+        custom_id = record.get("custom_id")
+        if not isinstance(custom_id, str) or not CUSTOM_ID.fullmatch(custom_id):
+            rule = "a custom_id is 1 to 64 letters, digits, hyphens or underscores"
+            faults.append(Fault(index=index, where="custom_id", value=shorten(custom_id), rule=rule))
+        _check(params, index, faults)
+        if faults:
+            raise InputError(faults)
+        return encode(str(custom_id), params, columns, index)
+
+    def _split(
+        self, record: Mapping[str, Any], index: int, faults: list[Fault]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Parameters of the message, and the user's own columns."""
+        if record.get("params") is None:
+            return self._split_short(record, index, faults)
+        params, columns = dict(self.defaults), {}
+        for key, value in record.items() if len(record) > 2 else ():
+            if key == "prompt" or key in MESSAGE_PARAMETERS or key in REFUSED_PARAMETERS:
+                rule = "a record with params holds its message parameters in there, not beside it"
+                faults.append(Fault(index=index, where=key, value=describe(value), rule=rule))
+            elif key not in ("custom_id", "params"):
+                columns[key] = value
+        if isinstance(record["params"], dict):
+            params.update(record["params"])
+            if None in params.values():
+                params = {key: value for key, value in params.items() if value is not None}
+        else:
+            rule = "params is a mapping, the body of a Messages API call"
+            value = describe(record["params"])
+            faults.append(Fault(index=index, where="params", value=value, rule=rule))
+        return params, columns
+
+    def _complete_output_config(self, params: dict[str, Any]) -> None:
+        """Keep the schema that all requests ask for where a record says something else there: its effort."""
+        own, usual = params.get("output_config"), self.defaults.get("output_config")
+        if own is not usual and isinstance(own, dict) and isinstance(usual, dict):
+            params["output_config"] = {**usual, **own}
+
+    def _split_short(
+        self, record: Mapping[str, Any], index: int, faults: list[Fault]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        params, columns = dict(self.defaults), {}
+        for key, value in record.items():
+            if key in MESSAGE_PARAMETERS or key in REFUSED_PARAMETERS:
+                if value is not None:
+                    params[key] = value
+            elif key not in ("custom_id", "prompt", "params"):
+                columns[key] = value
+        prompt = record.get("prompt")
+        if prompt is not None:
+            if record.get("messages") is not None:
+                rule = "a record has a prompt or messages, not both"
+                faults.append(Fault(index=index, where="prompt", value=describe(prompt), rule=rule))
+            params["messages"] = [{"role": "user", "content": prompt}]
+        elif "messages" not in params:
+            rule = "a record has a prompt, messages or params"
+            value = shorten(sorted(record))
+            faults.append(Fault(index=index, where="record keys", value=value, rule=rule))
+            params["messages"] = [{"role": "user", "content": "-"}]
+        return params, columns
+
+
+def with_prompt(params: Mapping[str, Any], content: Any) -> dict[str, Any]:
+    """Parameters with one message, the user's."""
+    return {**params, "messages": [{"role": "user", "content": content}]}
+
+
+def as_json(record: Any, index: int, is_parameter: Callable[[str], bool]) -> dict[str, Any]:
+    """A record as JSON: a mapping, or an object by its fields.
+
+    Args:
+        record: What somebody gave as one.
+        index: Its position in the input, for messages.
+        is_parameter: Whether a key says what is sent. Where it does, NaN is a fault; elsewhere it is null.
+
+    Raises:
+        InputError: With every fault of this record.
+    """
+    if type(record) is dict and is_json(record):
+        return record
+    fields = fields_of(record)
+    if fields is None:
+        raise InputError([_no_record(record, index)])
+    faults: list[Fault] = []
+    copy: dict[str, Any] = {}
+    for given, value in fields.items():
+        key = plain(given)
+        if isinstance(key, str):
+            nulls = not is_parameter(key)
+            copy[str(key)] = to_json(value, index, str(key), faults, nulls=nulls, levels=MOST_LEVELS - 1)
+        else:
+            rule = "the names of columns are text"
+            faults.append(Fault(index=index, where="record", value=describe(key), rule=rule))
+    if faults:
+        raise InputError(faults)
+    return copy
+
+
+def lenient_json(record: Any) -> dict[str, Any]:
+    """What of a bad record can be stored; the rest is null."""
+    fields = fields_of(record) or {}
+    copy = {str(plain(key)): to_json(value, 0, "", [], nulls=True) for key, value in fields.items()}
+    try:
+        _encode(copy)
+    except (ValueError, TypeError, OverflowError):
+        return {key: value for key, value in copy.items() if _not_encodable({key: value}) is None}
+    return copy
+
+
+def is_parameter(key: str) -> bool:
+    """Whether a key of a record says what is sent."""
+    return key in MESSAGE_PARAMETERS or key in REFUSED_PARAMETERS or key in ("prompt", "params")
+
+
+def _no_record(value: Any, index: int) -> Fault:
+    rule = 'a record is a mapping such as {"custom_id": "a", "prompt": "..."}'
+    if isinstance(value, (list, tuple)):
+        rule += "; rows without the names of their columns tell no prompt from an id: read a database with "
+        rule += "Sql(conn_id, sql), or make mappings or named tuples of them"
+    return Fault(index=index, where="record", value=describe(value), rule=rule)
+
+
+def encode(custom_id: str, params: dict[str, Any], columns: dict[str, Any] | None, index: int) -> Request:
+    """The request with its line, of parameters that have been checked.
+
+    Raises:
+        InputError: For text that JSON cannot hold, such as half a surrogate pair.
+    """
+    try:
+        line = _encode({"custom_id": custom_id, "params": params})
+        stored = _encode(columns) if columns else None
+    except (ValueError, TypeError, OverflowError) as error:
+        # The error's own text may quote the value.
+        rule = f"not JSON ({type(error).__name__}); text is Unicode without lone surrogates"
+        where = _not_encodable(columns or {}) or f"request {custom_id}"
+        raise InputError([Fault(index=index, where=where, value=describe(params), rule=rule)]) from None
+    return Request(custom_id=custom_id, line=line, columns=stored, own_params=params)
+
+
+def _not_encodable(columns: Mapping[str, Any]) -> str | None:
+    """The first column that JSON cannot hold."""
+    for name, value in columns.items():
+        try:
+            _encode({name: value})
+        except (ValueError, TypeError, OverflowError):
+            return f"column {shorten(name)}"
+    return None
+
+
+def _check(params: dict[str, Any], index: int, faults: list[Fault]) -> None:
+    """What the API would refuse only hours later, or for the whole batch."""
+    max_tokens = params.get("max_tokens")
+    if type(max_tokens) is float and max_tokens.is_integer():  # of a table that has rows without
+        params["max_tokens"] = int(max_tokens)
+    for where, value, rule in problems_of(params):
+        faults.append(Fault(index=index, where=where, value=describe(value), rule=rule))
+
+
+def is_json(value: Any, levels: int = MOST_LEVELS) -> bool:
+    """Whether the value can be encoded as it is; msgspec would turn NaN into null, bytes into base64."""
+    kind = type(value)
+    if kind is str or kind is int or kind is bool or value is None:
+        return True
+    if levels == 0:
+        return False
+    if kind is dict:
+        # A plain loop: this runs for every value of every record, and a generator costs twice as much.
+        for key, item in value.items():
+            if type(key) is not str:
+                return False
+            kind = type(item)
+            if kind is not str and kind is not int and not is_json(item, levels - 1):
+                return False
+        return True
+    if kind is list or kind is tuple:
+        return all(type(item) is str or is_json(item, levels - 1) for item in value)
+    return kind is float and math.isfinite(value)
+
+
+def to_json(
+    value: Any, index: int, path: str, faults: list[Fault], *, nulls: bool = False, levels: int = MOST_LEVELS
+) -> Any:
+    """A JSON copy of the value: dates, times, UUIDs and decimals become text, objects mappings.
+
+    Anything else that is not JSON is a fault, named by its path.
+
+    Args:
+        value: Any value.
+        index: Of its record, for messages.
+        path: Where it is in the record.
+        faults: Gets what is wrong.
+        nulls: Whether NaN and its like stand for no value; without, they are faults.
+        levels: How many mappings and lists may still be in each other.
+    """
+    if is_json(value, levels):
+        return value
+    value = plain(value)
+    if nulls and is_missing(value):
+        return None
+    fields, items = fields_of(value), isinstance(value, (list, tuple))
+    if levels == 0 and (fields is not None or items):
+        rule = f"data has at most {MOST_LEVELS} mappings and lists in each other"
+        faults.append(Fault(index=index, where=shorten(path), value="deeper", rule=rule))
+        return None
+    if fields is not None:
+        return _json_mapping(fields, index, path, faults, nulls=nulls, levels=levels - 1)
+    if items:
+        return [
+            to_json(item, index, f"{path}[{number}]", faults, nulls=nulls, levels=levels - 1)
+            for number, item in enumerate(value)
+        ]
+    return _json_scalar(value, index, path, faults)
+
+
+def _json_mapping(
+    fields: Mapping[Any, Any], index: int, path: str, faults: list[Fault], *, nulls: bool, levels: int
+) -> dict[str, Any]:
+    copy = {}
+    for given, item in fields.items():
+        key = plain(given)
+        if isinstance(key, str):
+            where = f"{path}.{key}".lstrip(".")
+            copy[str(key)] = to_json(item, index, where, faults, nulls=nulls, levels=levels)
+        else:
+            rule = "keys are text in JSON"
+            faults.append(Fault(index=index, where=path or "record", value=describe(key), rule=rule))
+    return copy
+
+
+def _json_scalar(value: Any, index: int, path: str, faults: list[Fault]) -> Any:
+    if is_missing(value) and not isinstance(value, float):
+        kind = f"a {type(value).__name__}"
+    elif isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
+        return value.isoformat()
+    elif isinstance(value, datetime.timedelta):
+        return msgspec.to_builtins(value)
+    elif isinstance(value, (uuid.UUID, decimal.Decimal, str)):
+        return str(value)
+    elif isinstance(value, int):
+        return int(value)
+    elif isinstance(value, float) and math.isfinite(value):
+        return float(value)
+    else:
+        kind = "NaN or infinite" if isinstance(value, float) else f"a {type(value).__name__}"
+    rule = f"{kind} is not a JSON value; convert it to text or a number"
+    faults.append(Fault(index=index, where=path or "record", value=describe(value), rule=rule))
+    return None
+
+
+def describe(value: Any) -> str:
+    """What a value is, for an error message: its type and length, never its content."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, str):
+        return f"text of {len(value)} characters"
+    if isinstance(value, (bytes, bytearray)):
+        return f"{len(value)} bytes"
+    if isinstance(value, Mapping):
+        return f"a mapping of {len(value)} entries"
+    if isinstance(value, (list, tuple)):
+        return f"a list of {len(value)} items"
+    return _KINDS.get(type(value)) or f"a {type(value).__name__}"
+
+
+_KINDS = {bool: "true or false", int: "a number", float: "a number"}
+
+
+def shorten(key: Any, limit: int = 80) -> str:
+    """A key (a custom_id, names of columns) for an error message: enough to find the record by."""
+    text = repr(key) if not isinstance(key, (bytes, bytearray)) else f"{len(key)} bytes"
+    return text if len(text) <= limit else f"{text[: limit - 20]}... ({len(text)} characters)"

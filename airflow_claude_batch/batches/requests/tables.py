@@ -1,0 +1,116 @@
+"""Tables as rows: of pandas, polars, Arrow, and whatever else hands itself over as Arrow does.
+
+Nothing is imported to find out what is a table: its type says so by its module, and the library whose
+object we were given is loaded already. A slice is made Python objects at a time, whatever the size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from airflow_claude_batch.batches.errors import (
+    Fault,
+    InputError,
+    missing_package,
+)
+from airflow_claude_batch.batches.requests.objects import library_of, null_if_missing
+from airflow_claude_batch.batches.requests.request import describe, shorten
+
+ROWS_AT_A_TIME = 1_000
+"""Rows of a table that are Python objects at the same time."""
+
+_TABLES = {
+    "pandas": ("DataFrame",),
+    "polars": ("DataFrame", "LazyFrame"),
+    "pyarrow": ("Table", "RecordBatch", "RecordBatchReader"),
+}
+
+
+def is_table(value: Any) -> bool:
+    """Whether a value is a table of pandas, polars, Arrow, or one that hands itself over as Arrow does."""
+    kind = type(value)
+    if kind.__name__ in _TABLES.get(library_of(value), ()):
+        return True
+    return hasattr(kind, "__arrow_c_stream__") and not isinstance(value, type)
+
+
+def table_rows(table: Any) -> Iterator[dict[str, Any]]:
+    """The rows of a table as mappings, a slice at a time; missing values are None.
+
+    Of a pandas table the index is left out, unless it has a name.
+
+    Raises:
+        InputError: For columns that have no name, or the same one.
+        ConfigurationError: Where pyarrow is needed and not installed.
+    """
+    kind, library = type(table).__name__, library_of(table)
+    if library == "pandas":
+        return _pandas_rows(table)
+    if library == "polars":
+        return _polars_rows(table)
+    if library == "pyarrow" and kind == "RecordBatch":
+        return _arrow_rows([table], table.schema.names)
+    if library == "pyarrow" and kind == "Table":
+        return _arrow_rows(table.to_batches(max_chunksize=ROWS_AT_A_TIME), table.schema.names)
+    if library != "pyarrow":
+        table = _as_reader(table)
+    return _arrow_rows(table, table.schema.names)
+
+
+def _pandas_rows(table: Any) -> Iterator[dict[str, Any]]:
+    named = [name for name in table.index.names if name is not None]
+    _check_names([*named, *table.columns])
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for start in range(0, len(table), ROWS_AT_A_TIME):
+            part = table.iloc[start : start + ROWS_AT_A_TIME]
+            columns = [part.index.get_level_values(name) for name in named]
+            columns += [part[name] for name in table.columns]
+            names = [*named, *table.columns]
+            lists = [[null_if_missing(value) for value in column.tolist()] for column in columns]
+            for values in zip(*lists, strict=True):
+                yield dict(zip(names, values, strict=True))
+
+    return rows()
+
+
+def _polars_rows(table: Any) -> Iterator[dict[str, Any]]:
+    if type(table).__name__ == "LazyFrame":
+        table = table.collect()
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for part in table.iter_slices(ROWS_AT_A_TIME):
+            yield from part.iter_rows(named=True)
+
+    return rows()
+
+
+def _arrow_rows(batches: Any, names: list[str]) -> Iterator[dict[str, Any]]:
+    _check_names(names)
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for batch in batches:
+            for start in range(0, batch.num_rows, ROWS_AT_A_TIME):
+                yield from batch.slice(start, ROWS_AT_A_TIME).to_pylist()
+
+    return rows()
+
+
+def _as_reader(table: Any) -> Any:
+    try:
+        import pyarrow
+    except ImportError:
+        raise missing_package(f"Reading a {type(table).__name__}", "pyarrow", "parquet") from None
+    return pyarrow.RecordBatchReader.from_stream(table)
+
+
+def _check_names(names: list[Any]) -> None:
+    unnamed = next((name for name in names if not isinstance(name, str)), None)
+    if unnamed is not None:
+        rule = "the columns of a table have names, which are text; name them"
+        raise InputError([Fault(index=0, where="table columns", value=describe(unnamed), rule=rule)])
+    if len(set(names)) < len(names):
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        rule = "each column of a table has a name of its own"
+        raise InputError([Fault(index=0, where="table columns", value=shorten(repeated), rule=rule)])

@@ -1,0 +1,1 @@
+"""Bringing each part of a job to exactly one paid batch, and what is checked before."""

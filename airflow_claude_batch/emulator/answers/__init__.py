@@ -1,0 +1,1 @@
+"""Made-up answers: what becomes of each request, its text, its usage."""

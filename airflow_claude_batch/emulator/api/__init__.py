@@ -1,0 +1,1 @@
+"""What the API does: routes, checks, limits, the life of a batch, results."""

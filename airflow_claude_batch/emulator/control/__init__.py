@@ -1,0 +1,1 @@
+"""What tests steer: settings, faults, the journal, the administration routes."""

@@ -1,0 +1,108 @@
+"""From what the author wrote about the deadline to a moment, and to what the ledger keeps."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING, Any
+
+import pendulum
+
+from airflow_claude_batch.batches.errors import ConfigurationError
+from airflow_claude_batch.batches.job.on_time import OnTime
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_claude_batch.batches.job.job import Job
+    from airflow_claude_batch.options import Budget
+
+Deadline = datetime.time | datetime.timedelta | datetime.datetime
+EXTENDED_OUTPUT = "output-300k"
+"""Begins the name of the beta whose answers exist in batches only."""
+
+
+def moment_of(deadline: Deadline, context: Context) -> datetime.datetime:
+    """When a job is needed.
+
+    Args:
+        deadline: A time of day, the first one after the run's start by the DAG's time zone (where a clock is
+            put back, the first of the two hours); a span from the run's start; or a moment, in the DAG's time
+            zone where it names none.
+        context: Airflow's.
+    """
+    zone: Any = getattr(context.get("dag"), "timezone", None) or pendulum.UTC
+    start = getattr(context.get("dag_run"), "start_date", None) or datetime.datetime.now(datetime.UTC)
+    if isinstance(deadline, datetime.timedelta):
+        return _utc(start) + deadline
+    if isinstance(deadline, datetime.datetime):
+        return _utc(deadline if deadline.tzinfo else pendulum.instance(deadline, zone))
+    return _utc(_next(deadline, pendulum.instance(start).in_timezone(zone)))
+
+
+def _next(time: datetime.time, start: pendulum.DateTime) -> pendulum.DateTime:
+    """The first such time of day after a moment. One that a clock skips comes as much later as it skips."""
+    zone = start.timezone or pendulum.UTC
+    for days in range(3):
+        day = start.date().add(days=days)
+        at = (day.year, day.month, day.day, time.hour, time.minute, time.second)
+        found = [pendulum.datetime(*at, tz=zone, fold=fold) for fold in (0, 1)]
+        shown = [moment for moment in found if (moment.hour, moment.minute) == (time.hour, time.minute)]
+        for moment in shown or found[1:]:
+            if _utc(moment) > _utc(start):  # within one zone Python compares what clocks show
+                return moment
+    raise AssertionError("a time of day comes every day")
+
+
+def _utc(moment: datetime.datetime) -> datetime.datetime:
+    # Not astimezone: a sum of pendulum's forgets a zone that is none of its own.
+    return datetime.datetime.fromtimestamp(moment.timestamp(), datetime.UTC)
+
+
+def note_deadline(
+    job: Job,
+    context: Context,
+    *,
+    deadline: Deadline | None,
+    then: str,
+    minutes: float | None,
+    budget: Budget,
+) -> None:
+    """Write the deadline into the ledger, where sensor and results step find it.
+
+    A retry has the same one; after a clear it counts from the new start. What has begun goes on.
+    """
+    known = job.ledger.on_time
+    if known is not None and known.began_at is not None:
+        return
+    wanted = None
+    if deadline is not None:
+        wanted = OnTime(
+            at=moment_of(deadline, context),
+            then=then,  # type: ignore[arg-type]  # one of three words, as the arguments' check says
+            minutes=minutes,
+            max_usd=_dollars(budget.max_usd) if budget.per == "job" else None,
+            direct_max_usd=_dollars(budget.direct_max_usd),
+        )
+    if wanted != known:
+        with job.change() as ledger:
+            ledger.on_time = wanted
+
+
+def _dollars(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def check_direct(betas: list[str], *, direct_below: int, deadline: Deadline | None, then: str) -> None:
+    """Refuse single calls for requests that only batches take.
+
+    Raises:
+        ConfigurationError: where they would be made.
+    """
+    only_batches = [beta for beta in betas if beta.startswith(EXTENDED_OUTPUT)]
+    asked = "direct_below" if direct_below else "deadline" if deadline and then == "direct" else ""
+    if only_batches and asked:
+        way_out = "leave it out" if asked == "direct_below" else "set on_deadline to 'deliver' or 'fail'"
+        raise ConfigurationError(
+            f"Nothing was sent: {asked} asks for single calls, and the beta {only_batches[0]} exists in "
+            f"batches only; {way_out}."
+        )

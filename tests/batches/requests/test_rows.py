@@ -1,0 +1,254 @@
+"""What a record may be: each kind of object, and what is no record."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import datetime
+import enum
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import attrs
+import msgspec
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pydantic
+import pytest
+import sqlalchemy
+from anthropic.types import TextBlock
+
+from airflow_claude_batch.batches.errors import EmptyInputError, InputError
+from airflow_claude_batch.batches.job.rejected import read_rejected
+from airflow_claude_batch.batches.job.spool import spool
+from airflow_claude_batch.batches.requests.builder import Recipe, RequestBuilder
+from airflow_claude_batch.batches.storage import Folder
+from airflow_claude_batch.runtime.records import read_records
+
+DEFAULTS = {"model": "claude-haiku-4-5", "max_tokens": 10}
+
+
+class Color(str, enum.Enum):  # noqa: UP042
+    RED = "red"
+
+
+@dataclasses.dataclass
+class Data:
+    custom_id: str
+    prompt: str
+    n: int
+
+
+@attrs.define
+class Attrs:
+    custom_id: str
+    prompt: str
+    n: int
+
+
+class Model(pydantic.BaseModel):
+    custom_id: str
+    prompt: str
+    n: int = 1
+
+
+class Struct(msgspec.Struct):
+    custom_id: str
+    prompt: str
+    n: int
+
+
+def sqlalchemy_row() -> Any:
+    with sqlalchemy.create_engine("sqlite://").connect() as connection:
+        return connection.execute(sqlalchemy.text("select 'a' custom_id, 'Hi' prompt, 1 n")).one()
+
+
+def sqlite_row() -> Any:
+    connection = sqlite3.connect(":memory:")
+    connection.row_factory = sqlite3.Row
+    return connection.execute("select 'a' custom_id, 'Hi' prompt, 1 n").fetchone()
+
+
+def build(record: Any, **recipe: Any) -> dict[str, Any]:
+    request = RequestBuilder(Recipe(**recipe), DEFAULTS)(record, 0)
+    columns = msgspec.json.decode(request.columns) if request.columns else {}
+    return {"columns": columns, **msgspec.json.decode(request.line)}
+
+
+def prompt_of(built: dict[str, Any]) -> Any:
+    return built["params"]["messages"][0]["content"]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        collections.namedtuple("Row", "custom_id prompt n")("a", "Hi", 1),
+        Data("a", "Hi", 1),
+        Attrs("a", "Hi", 1),
+        Model(custom_id="a", prompt="Hi"),
+        Struct("a", "Hi", 1),
+        sqlalchemy_row(),
+        sqlite_row(),
+        pd.Series({"custom_id": "a", "prompt": "Hi", "n": 1}),
+    ],
+    ids=lambda record: type(record).__name__,
+)
+def test_an_object_is_a_record_by_its_fields(record: Any) -> None:
+    built = build(record)
+    assert (built["custom_id"], prompt_of(built), built["columns"]) == ("a", "Hi", {"n": 1})
+
+
+def test_a_block_of_the_sdk_is_sent_as_the_sdk_would() -> None:
+    messages = [{"role": Color.RED, "content": [TextBlock.model_construct(type="text", text="Hi")]}]
+    sent = build({"custom_id": "a", "messages": messages})["params"]["messages"]
+    assert sent == [{"role": "red", "content": [{"type": "text", "text": "Hi"}]}]
+
+
+@pytest.mark.parametrize(
+    ("value", "stored"),
+    [
+        (Color.RED, "red"),
+        (float("nan"), None),
+        (pd.NaT, None),
+        (pd.NA, None),
+        (np.datetime64("NaT"), None),
+        (np.int64(7), 7),
+        (np.bool_(True), True),
+        (np.array([1, 2]), [1, 2]),
+        (pa.scalar(3), 3),
+        (datetime.timedelta(minutes=1), "PT60S"),
+        ({Color.RED: [np.float32(0.5)]}, {"red": [0.5]}),
+    ],
+)
+def test_a_column_holds_pythons_own_values(value: Any, stored: Any) -> None:
+    assert build({"prompt": "Hi", "v": value})["columns"] == {"v": stored}
+    built = build({"v": value}, prompt="x{{ v if v is mapping or v is iterable else '' }}")
+    assert built["columns"] == {"v": stored}
+
+
+def test_a_template_sees_dates_as_dates_and_enumerations_as_values() -> None:
+    record = {"day": datetime.date(2026, 11, 28), "color": Color.RED, "none": pd.NaT}
+    assert prompt_of(build(record, prompt="{{ day.year }} {{ color }}{{ none }}")) == "2026 red"
+
+
+def nested(levels: int) -> Any:
+    value: Any = "bottom"
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"prompt": "half \ud800"},
+        {"prompt": "Hi", "note": "half \udfff"},
+        {"prompt": "Hi", "half \ud800": 1},
+        {"prompt": "Hi", "deep": nested(3_000)},
+        {"prompt": "Hi", "deep": nested(300)},
+        {"prompt": "Hi", 7: 1},
+        {"prompt": "Hi", "v": {None: 1}},
+        {"prompt": "Hi", "temperature": 1},
+        {"messages": [{"role": "user", "content": float("nan")}]},
+        ("id1", "text one"),
+        ["id1", "text one"],
+        None,
+        7,
+    ],
+)
+@pytest.mark.parametrize("template", [None, "{{ record | length }}"])
+def test_what_is_no_record_is_a_fault_with_its_number(
+    record: Any, template: str | None, tmp_path: Path
+) -> None:
+    if template and isinstance(record, dict) and {"temperature", "messages"} & record.keys():
+        pytest.skip("a column like any other")
+    with pytest.raises(InputError, match="record 1: ") as caught:
+        spool(
+            [{"custom_id": "good", "prompt": "Hi"}, record],
+            Folder.at(f"file://{tmp_path}/job"),
+            defaults=DEFAULTS,
+            recipe=Recipe(prompt=template),
+        )
+    assert caught.value.total >= 1
+    str(caught.value).encode()
+
+
+def test_rows_without_names_are_told_how_to_get_them() -> None:
+    with pytest.raises(InputError, match=r"Sql\(conn_id, sql\).*mappings or named tuples"):
+        build(("id1", "text one"))
+
+
+COLUMNS = {"custom_id": ["a", "b"], "prompt": ["x", "y"], "score": [1.0, None]}
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        pd.DataFrame(COLUMNS),
+        pd.DataFrame(COLUMNS).set_index("custom_id"),
+        pa.table(COLUMNS),
+        pa.RecordBatch.from_pydict(COLUMNS),
+        pa.table(COLUMNS).to_reader(),
+    ],
+    ids=lambda table: type(table).__name__,
+)
+def test_the_rows_of_a_table_are_records(table: Any) -> None:
+    rows = [{"custom_id": "a", "prompt": "x", "score": 1.0}, {"custom_id": "b", "prompt": "y", "score": None}]
+    assert list(read_records(table, {}, lambda _: None)) == rows  # type: ignore[arg-type]
+
+
+def test_a_callable_yields_tables_chunks_and_records() -> None:
+    def source() -> Any:
+        yield pd.DataFrame({"prompt": ["x"]})
+        yield [{"prompt": "y"}, {"prompt": "z"}]
+        yield {"prompt": "w"}
+
+    records = list(read_records(source, {}, lambda _: None))  # type: ignore[arg-type]
+    assert [record["prompt"] for record in records] == ["x", "y", "z", "w"]
+
+
+@pytest.mark.parametrize(
+    "table",
+    [pd.DataFrame([["a", "b"]]), pd.DataFrame([[1, 2]], columns=["a", "a"])],
+)
+def test_a_table_without_names_is_refused(table: Any) -> None:
+    with pytest.raises(InputError, match="name"):
+        read_records(table, {}, lambda _: None)  # type: ignore[arg-type]
+
+
+def some(bad: int, good: int) -> list[Any]:
+    return [
+        *({"custom_id": f"b{n}", "prompt": ""} for n in range(bad)),
+        *({"prompt": f"{n}"} for n in range(good)),
+    ]
+
+
+def test_bad_records_are_put_aside_and_the_others_sent(tmp_path: Path) -> None:
+    folder = Folder.at(f"file://{tmp_path}/job")
+    records = [
+        *some(1, 20),
+        {"custom_id": "twice", "prompt": "1"},
+        {"custom_id": "twice", "prompt": "2", "n": 5},
+    ]
+    spooled = spool(records, folder, defaults=DEFAULTS, bad_fraction=0.1)
+    sent, rejected = spooled.parts
+    assert (sent.request_count, rejected.request_count) == (21, 2)
+    first, second = read_rejected(folder, rejected.inputs)
+    assert (first.custom_id, first.error_type) == ("b0", "invalid_record")
+    assert second.custom_id != "twice"
+    assert "an earlier record has it too" in second.reason
+    assert msgspec.json.decode(second.input) == {"n": 5}
+
+
+def test_too_many_bad_records_fail_with_their_count(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"3 of 23 records are bad; bad_records allows a share of 0.1"):
+        spool(some(3, 20), Folder.at(f"file://{tmp_path}/job"), defaults=DEFAULTS, bad_fraction=0.1)
+
+
+def test_no_records_are_an_error_of_their_own_or_an_empty_job(tmp_path: Path) -> None:
+    folder = Folder.at(f"file://{tmp_path}/job")
+    with pytest.raises(EmptyInputError, match="on_empty"):
+        spool([], folder, defaults=DEFAULTS)
+    assert spool([], folder, defaults=DEFAULTS, may_be_empty=True).request_count == 0

@@ -1,0 +1,201 @@
+"""What an answer is: tool calls, empty and cut off answers, citations, the user's own check, labels."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_claude_batch import __version__
+from airflow_claude_batch.batches.api.client import BatchesApi
+from airflow_claude_batch.batches.errors import CheckError
+from airflow_claude_batch.batches.job.job import open_job
+from airflow_claude_batch.batches.requests.output_schema import OutputSchema
+from airflow_claude_batch.batches.results.answer_policy import Reading
+from airflow_claude_batch.batches.results.output.directory import open_directory
+from airflow_claude_batch.batches.storage import Folder
+from airflow_claude_batch.emulator.testing import Emulator
+from airflow_claude_batch.results import to_arrow
+from tests.batches.delivering import deliver, delivery_to, read_both, submit_all
+from tests.batches.helpers import records
+
+TOOL = {
+    "name": "record_total",
+    "input_schema": {
+        "type": "object",
+        "properties": {"total": {"type": "integer"}},
+        "required": ["total"],
+        "additionalProperties": False,
+    },
+}
+
+
+def with_tool(count: int) -> list[dict[str, Any]]:
+    choice = {"type": "tool", "name": "record_total"}
+    return [record | {"tools": [TOOL], "tool_choice": choice} for record in records(count)]
+
+
+def message_line(custom_id: str, content: list[dict[str, Any]], stop_reason: str) -> dict[str, Any]:
+    usage = {"input_tokens": 1, "output_tokens": 1}
+    message = {"content": content, "stop_reason": stop_reason, "model": "claude-haiku-4-5", "usage": usage}
+    result = {"type": "succeeded", "message": message}
+    return {"text": json.dumps({"custom_id": custom_id, "result": result})}
+
+
+def call(name: str, value: Any) -> dict[str, Any]:
+    return {"type": "tool_use", "id": "toolu_1", "name": name, "input": value}
+
+
+def test_a_tool_call_is_the_output_and_is_checked_against_the_tools_own_schema(
+    root: Folder, api: BatchesApi, emulator: Emulator, tmp_path: Path
+) -> None:
+    url = submit_all(root, api, with_tool(5))
+    lines = [
+        message_line("r-0", [call("record_total", {"total": "many"})], "tool_use"),
+        message_line("r-1", [call("delete_all", {})], "tool_use"),
+        message_line(
+            "r-2",
+            [{"type": "text", "text": "Both."}, *[call("record_total", {"total": n}) for n in (1, 2)]],
+            "tool_use",
+        ),
+        message_line("r-3", [call("record_total", {})], "max_tokens"),
+    ]
+    emulator.fault("raw_lines", times=None, lines=lines, position="start")
+    summary = deliver(root, url, delivery_to(tmp_path / "out", api), emulator)
+    succeeded, errored = read_both(tmp_path / "out")
+    assert succeeded["r-4"]["tool"] == "record_total"
+    assert isinstance(succeeded["r-4"]["output"]["total"], int)
+    assert succeeded["r-2"]["output"] == [{"tool": "record_total", "input": {"total": n}} for n in (1, 2)]
+    assert {key: record["error_type"] for key, record in errored.items()} == {
+        "r-0": "tool_use",
+        "r-1": "tool_use",
+        "r-3": "max_tokens",
+    }
+    assert summary["counts"]["invalid"] == 3
+    assert summary["empty"] == 0
+
+
+def test_a_tool_call_has_to_fit_the_output_schema_where_one_was_asked_for(
+    root: Folder, api: BatchesApi, emulator: Emulator, tmp_path: Path
+) -> None:
+    url = submit_all(root, api, with_tool(1))
+    bounded = {"type": "object", "properties": {"total": {"type": "string"}}}
+    reading = Reading(output_schema=OutputSchema.of(bounded))
+    deliver(root, url, delivery_to(tmp_path / "out", api, reading=reading), emulator)
+    assert read_both(tmp_path / "out")[1]["r-0"]["outcome"] == "invalid"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "kind"),
+    [
+        ("empty", "empty"),
+        ("thinking_only", "empty"),
+        ("blank", "empty"),
+        ("pause_turn", "pause_turn"),
+        ("model_context_window_exceeded", "model_context_window_exceeded"),
+        ("max_tokens", "max_tokens"),
+        ("refusal", "refusal"),
+    ],
+)
+def test_answers_that_are_none_are_counted_apart_warned_of_and_fail_on_request(
+    root: Folder, api: BatchesApi, emulator: Emulator, tmp_path: Path, outcome: str, kind: str
+) -> None:
+    emulator.settings(outcomes={"failures": [{"custom_ids": ["r-0"], "outcome": outcome}]})
+    url = submit_all(root, api, [record | {"max_tokens": 400} for record in records(3)])
+    summary = deliver(root, url, delivery_to(tmp_path / "a", api), emulator)
+    assert summary["counts"]["succeeded"] == 3
+    assert summary["empty"] == (kind == "empty")
+    assert summary["stop_reasons"].get(kind, 0) == (kind != "empty")
+    assert [warning.rpartition("(")[2] for warning in summary["warnings"]] == [f"{kind})"]
+    reading = Reading(count_as_failed=(kind,))
+    deliver(root, url, delivery_to(tmp_path / "b", api, reading=reading), emulator)
+    assert read_both(tmp_path / "b")[1]["r-0"]["error_type"] == kind
+
+
+def test_more_than_a_tenth_failed_is_warned_of(
+    root: Folder, api: BatchesApi, emulator: Emulator, tmp_path: Path
+) -> None:
+    failures = [{"custom_ids": ["r-0", "r-1"], "error_type": "invalid_request_error"}]
+    emulator.settings(outcomes={"failures": failures})
+    url = submit_all(root, api, [record | {"max_tokens": 400} for record in records(8)])
+    summary = deliver(root, url, delivery_to(tmp_path / "out", api), emulator)
+    assert summary["warnings"] == ["2 of 8 requests failed (25%): 2 x invalid_request_error"]
+
+
+def test_citations_say_what_is_quoted_and_where(
+    root: Folder, api: BatchesApi, emulator: Emulator, tmp_path: Path
+) -> None:
+    source = {"type": "text", "media_type": "text/plain", "data": "Paid in May. All of it."}
+    document = {"type": "document", "title": "Bill", "source": source, "citations": {"enabled": True}}
+    content = [document, {"type": "text", "text": "When was it paid?"}]
+    url = submit_all(root, api, [{"custom_id": "r-0", "messages": [{"role": "user", "content": content}]}])
+    for format in ("jsonl", "parquet"):
+        output = open_directory(Folder.at((tmp_path / format).as_uri()), format=format)  # type: ignore[arg-type]
+        deliver(root, url, delivery_to(tmp_path / format, api, output=output), emulator)
+        record = to_arrow(str(tmp_path / format)).to_pylist()[0]
+        (citation,) = record["citations"]
+        assert (citation["quote"], citation["document"]) == ("Paid in May.", "Bill")
+        assert (citation["document_index"], citation["start_char"], citation["end_char"]) == (0, 0, 12)
+        assert (citation["start_text"], citation["end_text"]) == (0, len(record["text"]))
+
+
+def test_quotes_in_fields_are_found_in_what_was_sent(
+    root: Folder, api: BatchesApi, emulator: Emulator, tmp_path: Path
+) -> None:
+    source = {"type": "text", "media_type": "text/plain", "data": "The sum of\n12 EUR is due."}
+    content = [{"type": "document", "title": "Bill", "source": source}, {"type": "text", "text": "How much?"}]
+    url = submit_all(root, api, [{"custom_id": "r-0", "messages": [{"role": "user", "content": content}]}])
+    answer = {"total": 12, "total_quote": "sum of 12 EUR", "items": [{"quote": "never said"}]}
+    line = message_line("r-0", [{"type": "text", "text": json.dumps(answer)}], "end_turn")
+    emulator.fault("raw_lines", times=None, lines=[line], position="start")
+    reading = Reading(
+        output_schema=OutputSchema.of({"type": "object"}), quotes=("total_quote", "items.quote")
+    )
+    deliver(root, url, delivery_to(tmp_path / "out", api, reading=reading), emulator)
+    found, lost = read_both(tmp_path / "out")[0]["r-0"]["citations"]
+    assert (found["document"], found["start_char"], found["end_char"]) == ("Bill", 4, 17)
+    assert lost == {"quote": "never said", "field": "items.quote"}
+
+
+def test_what_the_users_check_names_is_invalid(
+    root: Folder, api: BatchesApi, emulator: Emulator, tmp_path: Path
+) -> None:
+    url = submit_all(root, api, records(3))
+    reading = Reading(user_check=lambda record: "odd" if record["input"]["n"] == 1 else None)
+    summary = deliver(root, url, delivery_to(tmp_path / "out", api, reading=reading), emulator)
+    record = read_both(tmp_path / "out")[1]["r-1"]
+    assert (record["outcome"], record["error_type"], record["message"]) == ("invalid", "check", "odd")
+    assert record["model"].startswith("claude-haiku-4-5")
+    assert summary["counts"]["succeeded"] == 2
+
+
+@pytest.mark.parametrize("check", [lambda record: record["no such"], lambda record: True])
+def test_a_check_that_fails_itself_is_named_without_the_answer(
+    root: Folder, api: BatchesApi, emulator: Emulator, tmp_path: Path, check: Any
+) -> None:
+    url = submit_all(root, api, records(1))
+    with pytest.raises(CheckError, match="answer of r-0"):
+        deliver(root, url, delivery_to(tmp_path / "out", api, reading=Reading(user_check=check)), emulator)
+
+
+@pytest.mark.parametrize("format", ["jsonl", "parquet"])
+def test_every_record_says_what_was_asked_by_which_prompt_and_version(
+    root: Folder, api: BatchesApi, emulator: Emulator, tmp_path: Path, format: Any
+) -> None:
+    emulator.settings(outcomes={"failures": [{"custom_ids": ["r-1"], "error_type": "invalid_request_error"}]})
+    rows = [*records(2), {"custom_id": "again", "prompt": "Summarise 0"}]
+    url = submit_all(root, api, rows)
+    with open_job(root, url) as job, job.change() as ledger:
+        ledger.prompt_version = "v3"
+    output = open_directory(Folder.at((tmp_path / "out").as_uri()), format=format)
+    deliver(root, url, delivery_to(tmp_path / "out", api, output=output), emulator)
+    found = [
+        record
+        for set_ in ("succeeded", "errored")
+        for record in to_arrow(str(tmp_path / "out"), set_).to_pylist()  # type: ignore[arg-type]
+    ]
+    assert {(record["prompt_version"], record["version"]) for record in found} == {("v3", __version__)}
+    digests = {record["custom_id"]: record["request_digest"] for record in found}
+    assert digests["r-0"] == digests["again"] != digests["r-1"]

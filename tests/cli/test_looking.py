@@ -1,0 +1,187 @@
+"""``list``, ``show``, ``whose``, ``cancel`` and ``fetch``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anthropic
+import pytest
+
+from airflow_claude_batch.batches.api.client import BatchesApi
+from airflow_claude_batch.batches.job import ledger as ledgers
+from airflow_claude_batch.batches.job.identity import Identity
+from airflow_claude_batch.batches.storage import Folder
+from airflow_claude_batch.emulator.testing import Emulator
+from tests.batches.delivering import read_both
+from tests.batches.helpers import IDENTITY, records, submit
+from tests.cli.conftest import Run
+
+JOB = "reports/scheduled__2026-11-22T00:00:00+00:00/submit/job-1"
+
+
+def stranger(emulator: Emulator) -> str:
+    """A batch that something else submits."""
+    client = anthropic.Anthropic(api_key="any", base_url=emulator.url)
+    message = {"role": "user", "content": "Hello"}
+    params = {"model": "claude-haiku-4-5", "max_tokens": 50, "messages": [message]}
+    requests = [{"custom_id": f"s-{number}", "params": params} for number in range(2)]
+    return client.messages.batches.create(requests=requests).id
+
+
+def test_jobs_are_listed_with_what_is_known_of_them(run: Run, root: Folder, api: BatchesApi) -> None:
+    submit(root, api, records(5), per_part=2)
+    submit(root, api, records(1), identity=Identity(dag_id="other", run_id="r", task_id="t", map_index=3))
+    newest, oldest = run("list", "-o", "json").data
+    assert (newest["job"], newest["map_index"]) == ("other/r/t/3/job-1", 3)
+    assert (oldest["job"], oldest["state"], oldest["batches"], oldest["requests"]) == (JOB, "waiting", 3, 5)
+    table = run("list", "--dag", "reports", "--since", "1h", "--state", "waiting").out
+    assert JOB in table
+    assert "other" not in table
+    for nothing in (("--since", "2031-01-01"), ("--state", "failed"), ("--tag", "team=x"), ("--dag", "repo")):
+        assert run("list", *nothing, "-o", "json").data == []
+    assert "waiting" in run("list", "--state", "wating").err
+
+
+def test_batches_that_no_job_claims_are_strangers(
+    run: Run, root: Folder, api: BatchesApi, emulator: Emulator
+) -> None:
+    (mine,), _ = submit(root, api, records(3))
+    theirs = stranger(emulator)
+    assert [row["batch"] for row in run("list", "--strangers", "-o", "json").data] == [theirs]
+    assert run("show", mine, "-o", "json").data["job"].endswith(JOB)
+    shown = run("show", theirs)
+    assert (shown.code, "No job claims it" in shown.err) == (0, True)
+
+
+def test_a_job_is_shown_with_its_parts_rounds_errors_and_places(
+    run: Run, root: Folder, api: BatchesApi, emulator: Emulator, tmp_path: Path
+) -> None:
+    failure = {"custom_ids": ["r-1"], "outcome": "errored", "error_type": "overloaded_error"}
+    emulator.settings(outcomes={"failures": [failure]})
+    batch_ids, _ = submit(root, api, records(4), per_part=2)
+    emulator.end(batch_ids[0])
+    before = run("show", JOB, "-o", "json").data
+    assert [part["status"] for part in before["parts"]] == ["ended", "in_progress"]
+    assert before["parts"][0]["counts"] == {"succeeded": 1, "errored": 1}
+    assert run("show", JOB, "--offline", "-o", "json").data["parts"][0]["status"] is None
+    emulator.end(batch_ids[1])
+    assert run("retry", JOB, "--output", tmp_path / "out").code == 0
+    after = run("show", batch_ids[1], "-o", "json").data
+    assert (after["state"], after["counts"]) == ("partial", {"succeeded": 3, "errored": 1})
+    assert after["output"] == (tmp_path / "out").as_uri()
+    assert [(error["error"], error["count"]) for error in after["errors"]] == [("overloaded_error", 1)]
+    assert after["cost_usd"] > 0
+    table = run("show", JOB).out
+    assert "overloaded_error" in table
+    assert batch_ids[0] in table
+
+
+def test_it_says_whose_a_batch_is(run: Run, root: Folder, api: BatchesApi) -> None:
+    (batch_id,), _ = submit(root, api, records(3))
+    [row] = run("whose", batch_id, "-o", "json").data
+    assert (row["dag"], row["run"], row["task"], row["part"]) == (
+        IDENTITY.dag_id,
+        IDENTITY.run_id,
+        IDENTITY.task_id,
+        0,
+    )
+    assert row["job"].endswith(JOB)
+    assert run("whose", "msgbatch_nobody").code == 1
+
+
+def test_a_cancel_asks_first_and_says_what_was_answered(
+    run: Run, root: Folder, api: BatchesApi, emulator: Emulator
+) -> None:
+    emulator.settings(duration=600, cancel_duration=0.2, cancel_finished_share=0.5)
+    batch_ids, _ = submit(root, api, records(6), per_part=4)
+    emulator.end(batch_ids[0])
+    refused = run("cancel", JOB)
+    assert (refused.code, "say --yes" in refused.err) == (2, True)
+    assert "cancel" not in str(emulator.journal(method="POST"))
+    done = run("cancel", JOB, "--yes", "-o", "json")
+    assert done.code == 0
+    before, now = done.data
+    assert (before["batch"], before["result"], before["answered"]) == (batch_ids[0], "had ended before", 4)
+    assert (now["batch"], now["result"], now["answered"] + now["canceled"]) == (batch_ids[1], "cancelled", 2)
+    again = run("cancel", batch_ids[1], "--yes", "-o", "json").data
+    assert again[0]["result"] == "had ended before"
+
+
+def test_a_stranger_is_cancelled_by_its_id_only(run: Run, root: Folder, emulator: Emulator) -> None:
+    Path(root.path).mkdir()
+    theirs = stranger(emulator)
+    done = run("cancel", theirs, "--yes", "--wait", "0", "-o", "json")
+    assert done.data[0]["status"] == "canceling"
+    assert "No job" in done.err
+
+
+@pytest.mark.parametrize("format", ["jsonl", "parquet", "raw"])
+def test_results_of_any_batch_are_fetched_with_what_is_known_of_it(
+    run: Run, root: Folder, api: BatchesApi, emulator: Emulator, tmp_path: Path, format: str
+) -> None:
+    (mine,), _ = submit(root, api, records(3))
+    theirs = stranger(emulator)
+    out = tmp_path / "out"
+    early = run("fetch", mine, "--output", out)
+    assert (early.code, "not ended" in early.err, out.exists()) == (3, True, False)
+    for batch_id in (mine, theirs):
+        emulator.end(batch_id)
+    done = run("fetch", mine, theirs, "--output", out, "--format", format, "-o", "json")
+    assert (done.code, done.data["counts"]["succeeded"]) == (0, 5)
+    assert run("fetch", theirs, "--output", out).code == 2  # another delivery's place
+    if format == "jsonl":
+        succeeded, _ = read_both(out)
+        assert sorted(succeeded) == ["r-0", "r-1", "r-2", "s-0", "s-1"]
+        assert succeeded["r-2"]["input"] == {"n": 2}
+    if format == "raw":
+        assert '"r-0"' in (out / "succeeded" / "part-00000.jsonl").read_text()
+
+
+HOSTILE = [
+    "nobody/r/t/job-1",
+    "../../etc/passwd",
+    "jobs/../../x",
+    "msgbatch_nobody",
+    "..",
+    "",
+    "file:///etc/jobs/x",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("command", ["show", "cancel", "retry"])
+def test_what_is_no_job_is_refused_in_a_line(run: Run, root: Folder, command: str, name: str) -> None:
+    Path(root.path).mkdir()
+    done = run(command, name, *(["--output", "/nowhere"] if command == "retry" else []))
+    assert done.code in (1, 2)
+    assert "Traceback" not in done.err
+    assert len(done.err.strip().splitlines()) == 1
+    assert [path.name for path in Path(root.path).rglob("*")] == []
+
+
+@pytest.mark.parametrize("batch_id", ["../x", "msgbatch_1/cancel", "msgbatch_nobody"])
+def test_what_is_no_batch_is_fetched_from_nowhere(
+    run: Run, root: Folder, tmp_path: Path, batch_id: str
+) -> None:
+    done = run("fetch", batch_id, "--output", tmp_path / "out")
+    assert (done.code, (tmp_path / "out").exists()) == (2, False)
+    assert ("does not know" if batch_id == "msgbatch_nobody" else "is no batch id") in done.err
+
+
+def test_another_storage_path_has_other_jobs(run: Run, root: Folder, api: BatchesApi, tmp_path: Path) -> None:
+    submit(root, api, records(1))
+    (tmp_path / "empty").mkdir()
+    assert run("list", "--storage-path", tmp_path / "empty", "-o", "json").data == []
+    assert run("show", JOB, "--storage-path", tmp_path / "empty").code == 1
+    nowhere = run("list", "--storage-path", tmp_path / "nowhere")
+    assert (nowhere.code, "There is no file://" in nowhere.err) == (2, True)
+
+
+def test_a_ledger_that_cannot_be_read_hides_no_other_job(run: Run, root: Folder, api: BatchesApi) -> None:
+    submit(root, api, records(1))
+    submit(root, api, records(1), identity=Identity(dag_id="other", run_id="r", task_id="t"))
+    folder = IDENTITY.folder(root).child("job-1")
+    folder.write(ledgers.file_name(ledgers.versions(folder)[-1]), b"{")
+    done = run("list", "-o", "json")
+    assert (done.code, [row["dag"] for row in done.data]) == (2, ["other"])
+    assert f"claude-batch adopt --job {folder.url}" in done.err

@@ -1,0 +1,105 @@
+"""``retry``: what failed is sent again, and the output is whole afterwards."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from airflow_claude_batch.batches.api.client import BatchesApi
+from airflow_claude_batch.batches.job import lease
+from airflow_claude_batch.batches.storage import Folder
+from airflow_claude_batch.emulator.testing import Emulator
+from tests.batches.delivering import read_both
+from tests.batches.helpers import IDENTITY, creates, records, sent_ids, submit
+from tests.cli.conftest import Run
+
+JOB = "reports/scheduled__2026-11-22T00:00:00+00:00/submit/job-1"
+FAILURES = [
+    {"custom_ids": ["r-1"], "outcome": "errored", "error_type": "authentication_error", "tries": 1},
+    {"custom_ids": ["r-2"], "outcome": "errored", "error_type": "invalid_request_error", "tries": 1},
+    {"custom_ids": ["r-3"], "outcome": "expired", "tries": 1},
+]
+
+
+@pytest.fixture
+def out(run: Run, root: Folder, api: BatchesApi, emulator: Emulator, tmp_path: Path) -> Path:
+    """A job of two batches that was delivered with three failures."""
+    emulator.settings(outcomes={"failures": FAILURES}, duration=0.01)
+    submit(root, api, records(5), per_part=3)
+    done = run("retry", JOB, "--output", tmp_path / "out", "--poll-interval", "0.1")
+    assert (done.code, creates(emulator)) == (0, 2)
+    return tmp_path / "out"
+
+
+def test_what_is_asked_for_is_sent_again_and_merged_into_the_output(
+    run: Run, emulator: Emulator, out: Path
+) -> None:
+    asked = run("retry", JOB, "--only", "errored", "expired")
+    assert (asked.code, "Send up to 3 of 5 requests again" in asked.err) == (2, True)
+    done = run("retry", JOB, "--only", "errored", "expired", "--yes", "--poll-interval", "0.1", "-o", "json")
+    assert done.code == 0
+    assert sent_ids(emulator, emulator.batches()[-1]["id"]) == {"r-1", "r-3"}
+    succeeded, errored = read_both(out)
+    assert (sorted(succeeded), sorted(errored)) == (["r-0", "r-1", "r-3", "r-4"], ["r-2"])
+    assert succeeded["r-3"]["input"] == {"n": 3}
+    assert json.loads((out / "summary.json").read_text()) == done.data
+    assert (done.data["rounds"], done.data["counts"]["total"]) == (2, 5)
+    assert run("retry", JOB, "--only", "expired", "--yes").code == 1
+    assert creates(emulator) == 3
+
+
+def test_ids_of_a_file_are_sent_whatever_they_failed_of_and_answers_are_left_alone(
+    run: Run, emulator: Emulator, out: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "ids").write_text("r-2\nr-0\nnobody\n")
+    done = run("retry", JOB, "--only", "ids", tmp_path / "ids", "--yes", "--poll-interval", "0.1")
+    assert (done.code, "2 of the ids are not sent" in done.err) == (0, True)
+    assert sent_ids(emulator, emulator.batches()[-1]["id"]) == {"r-2"}
+    assert sorted(read_both(out)[1]) == ["r-1", "r-3"]
+
+
+def test_what_was_sent_without_waiting_is_gone_on_with(run: Run, emulator: Emulator, out: Path) -> None:
+    sent = run("retry", JOB, "--only", "expired", "--yes", "--no-wait")
+    assert (sent.code, f"claude-batch retry {JOB}" in sent.out) == (0, True)
+    assert run("retry", JOB, "--poll-interval", "0.1").code == 0
+    assert sorted(read_both(out)[1]) == ["r-1", "r-2"]
+    assert creates(emulator) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--only", "overloaded"], 2, "it takes errored, expired"),
+        (["--only", "invalid", "--yes"], 1, "No request"),
+        (["--only", "ids", "/nowhere/ids"], 2, "FileNotFoundError"),
+    ],
+)
+def test_a_retry_that_cannot_be_says_why(
+    run: Run, emulator: Emulator, out: Path, arguments: list[str], code: int, words: str
+) -> None:
+    done = run("retry", JOB, *arguments)
+    assert (done.code, words in done.err, creates(emulator)) == (code, True, 2)
+
+
+def test_a_job_that_a_worker_is_at_work_on_is_not_disturbed(run: Run, root: Folder, out: Path) -> None:
+    with lease.hold(IDENTITY.folder(root)):
+        assert run("retry", JOB, "--only", "expired", "--yes").code == 3
+
+
+def test_what_a_budget_has_no_room_for_is_not_sent_again_until_it_is_raised(
+    run: Run, emulator: Emulator, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    retry = ("retry", JOB, "--only", "expired", "--yes", "--poll-interval", "0.1")
+    for usd, said, failed in (
+        (0.000001, "Not sent again: 1 requests", ["r-1", "r-2", "r-3"]),
+        (1, "", ["r-1", "r-2"]),
+    ):
+        monkeypatch.setenv(
+            "AIRFLOW__CLAUDE_BATCH__BUDGETS", f'[{{"max_usd": {usd}, "per": "day", "scope": "all"}}]'
+        )
+        done = run(*retry)
+        assert (said in done.err, "a day for all has $0.0" in done.err) == (True, bool(said)), done.err
+        assert sorted(read_both(out)[1]) == failed
+    assert creates(emulator) == 3

@@ -1,1 +1,0 @@
-from tests.operators.conftest import emulator as emulator
