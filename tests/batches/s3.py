@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -20,6 +21,8 @@ class S3:
         self.url = f"http://{host}:{port}"
         http_server: Any = self._server._server
         self._app, http_server.app = http_server.app, self._answer
+        # moto lists a dict that its other threads write to, and answers 500 where that shows.
+        self._one_at_a_time = threading.Lock()
         self.fails: Callable[[dict[str, Any]], bool] = lambda environ: False
         """Whether a request is answered with 503, by its WSGI environment."""
 
@@ -41,4 +44,5 @@ class S3:
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             start_response("503 Service Unavailable", [("Content-Length", "0")])
             return []
-        return self._app(environ, start_response)  # type: ignore[no-any-return]
+        with self._one_at_a_time:
+            return self._app(environ, start_response)  # type: ignore[no-any-return]
