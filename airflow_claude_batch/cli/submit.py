@@ -152,7 +152,8 @@ def _store(root: Folder, options: argparse.Namespace, api: BatchesApi) -> str:
 def _record(job: Job, options: argparse.Namespace, schema: OutputSchema | None, found: Estimate) -> None:
     json_schema = schema.json_schema if schema else None
     with job.change() as ledger:
-        ledger.estimate, ledger.output_schema, ledger.tags = found.as_dict(), json_schema, options.tag
+        ledger.estimate, ledger.output_schema = found.as_dict(), json_schema
+        ledger.tags = options.tag or ledger.tags  # the same job sent on has those that it was given
         limits = Budgets.of(None, ledger).of_job
         ledger.max_usd = min([*limits, *([] if options.max_usd is None else [options.max_usd])], default=None)
         if options.output is not None:

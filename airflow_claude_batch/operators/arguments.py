@@ -89,9 +89,9 @@ class RequestArguments(TypedDict, total=False):
     """How many minutes before the deadline to begin with that; None for the pace of the job's own single
     calls, or 20."""
     bad_records: BadRecords | float | str | None
-    """Records that break a rule, or whose document cannot be sent: ``fail`` sends nothing and says them all;
-    ``errored`` puts them among the errored records, unpaid, and sends the others, as long as no more than a
-    tenth is bad; a ``BadRecords`` says another share."""
+    """Records that break a rule, or whose document cannot be sent: ``fail`` sends nothing and says how many
+    they are and what is wrong with the first twenty; ``errored`` puts them among the errored records, unpaid,
+    and sends the others, as long as no more than a tenth is bad; a ``BadRecords`` says another share."""
     on_empty: str
     """Where the source has no records: ``fail``; ``skip`` the task; or ``succeed`` with an empty output."""
 

@@ -87,9 +87,10 @@ def test_a_trial_sends_the_first_rows_only(run: Run, emulator: Emulator, file: P
 def test_a_name_is_one_job_as_long_as_its_rows_are_the_same(
     run: Run, emulator: Emulator, file: Path, tmp_path: Path
 ) -> None:
-    for _ in range(2):
-        assert submit(run, file, "--name", "twice").code == 0
+    for tag in (["--tag", "team=growth"], []):
+        assert submit(run, file, "--name", "twice", *tag).code == 0
     assert creates(emulator) == 1
+    assert len(run("list", "--tag", "team=growth", "-o", "json").data) == 1
     emulator.end(emulator.batches()[0]["id"])
     done = run("retry", "claude-batch-cli/twice/submit/job-1", "--output", tmp_path / "out")
     assert (done.code, len(read_both(tmp_path / "out")[0])) == (0, 4)

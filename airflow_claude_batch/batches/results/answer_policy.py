@@ -6,6 +6,8 @@ Pure: nothing is downloaded, written or counted here.
 from __future__ import annotations
 
 import inspect
+import re
+import unicodedata
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
@@ -48,6 +50,8 @@ KINDS = {**STOP_REASONS, EMPTY: "the answer is empty"}
 
 _decode_text = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.Encoder().encode
+_LARGE = re.compile(rb"\d{16}|\d[eE]\+?\d\d")
+"""A number in JSON that no 64 bits may hold."""
 _MAY_BE_BLANK = frozenset(b'"\\ ')
 """First bytes of the JSON of texts that may be white space alone, besides those beyond ASCII."""
 
@@ -68,6 +72,9 @@ class Reading:
     """Fields of the output that quote a document, see :mod:`.citations`."""
     user_check: Callable[[dict[str, Any]], str | None] | None = None
     """The user's own: takes a succeeded record, and says what is wrong with it."""
+
+    misfit: Callable[[Any], str | None] | None = None
+    """Says why an answer's output does not fit into the files, where it does not."""
 
     def complete(
         self,
@@ -124,6 +131,8 @@ class Reading:
             record.output, fault = self.output_schema.parse(_decode_text(record.text))
         else:
             fault = None
+        if fault is None and self.misfit is not None and (calls or _LARGE.search(record.text)):
+            fault = self.misfit(record.output)
         if fault is not None:
             if kind in KINDS:
                 return kind, f"{KINDS[kind]}; {fault}"
@@ -225,7 +234,12 @@ def _is_blank(text: msgspec.Raw) -> bool:
     view = memoryview(text)
     if len(view) > 2 and view[1] not in _MAY_BE_BLANK and view[1] < 128:
         return False
-    return not text or not _decode_text(text).strip()
+    return not text or all(map(_is_invisible, _decode_text(text)))
+
+
+def _is_invisible(character: str) -> bool:
+    """White space, and what only joins, parts or directs others, such as a zero-width space."""
+    return character.isspace() or unicodedata.category(character) == "Cf"
 
 
 def answer_text(message: Message) -> msgspec.Raw:

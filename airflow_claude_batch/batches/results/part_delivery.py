@@ -55,6 +55,9 @@ class PartDelivery:
     stop: threading.Event = field(default_factory=threading.Event)
     """Set when one of several parts has failed: the downloads of the others end."""
 
+    def __post_init__(self) -> None:
+        self.reading = replace(self.reading, misfit=self.output.misfit)
+
     @property
     def key(self) -> str:
         """Names output and reading: what was delivered under another key is delivered again."""

@@ -18,7 +18,7 @@ from airflow_claude_batch.batches.results.output.directory import open_directory
 from airflow_claude_batch.batches.storage import Folder
 from airflow_claude_batch.emulator.testing import Emulator
 from airflow_claude_batch.results import to_arrow
-from tests.batches.delivering import deliver, delivery_to, read_both, submit_all
+from tests.batches.delivering import deliver, delivery_to, message_line, read_both, submit_all
 from tests.batches.helpers import records
 
 TOOL = {
@@ -35,13 +35,6 @@ TOOL = {
 def with_tool(count: int) -> list[dict[str, Any]]:
     choice = {"type": "tool", "name": "record_total"}
     return [record | {"tools": [TOOL], "tool_choice": choice} for record in records(count)]
-
-
-def message_line(custom_id: str, content: list[dict[str, Any]], stop_reason: str) -> dict[str, Any]:
-    usage = {"input_tokens": 1, "output_tokens": 1}
-    message = {"content": content, "stop_reason": stop_reason, "model": "claude-haiku-4-5", "usage": usage}
-    result = {"type": "succeeded", "message": message}
-    return {"text": json.dumps({"custom_id": custom_id, "result": result})}
 
 
 def call(name: str, value: Any) -> dict[str, Any]:
@@ -112,6 +105,22 @@ def test_answers_that_are_none_are_counted_apart_warned_of_and_fail_on_request(
     reading = Reading(count_as_failed=(kind,))
     deliver(root, url, delivery_to(tmp_path / "b", api, reading=reading), emulator)
     assert read_both(tmp_path / "b")[1]["r-0"]["error_type"] == kind
+
+
+INVISIBLE = ["\u200b", " \ufeff\u2060\n", "\u00ad\u200d"]
+
+
+@pytest.mark.parametrize("text", INVISIBLE)
+def test_an_answer_of_which_nothing_can_be_seen_is_empty(
+    root: Folder, api: BatchesApi, emulator: Emulator, tmp_path: Path, text: str
+) -> None:
+    url = submit_all(root, api, records(2))
+    seen = [
+        message_line(f"r-{n}", [{"type": "text", "text": text + more}], "end_turn")
+        for n, more in enumerate(["", "–"])
+    ]
+    emulator.fault("raw_lines", times=None, lines=seen, position="start")
+    assert deliver(root, url, delivery_to(tmp_path / "out", api), emulator)["empty"] == 1
 
 
 def test_more_than_a_tenth_failed_is_warned_of(

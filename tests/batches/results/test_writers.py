@@ -31,7 +31,8 @@ from airflow_claude_batch.batches.results.output.output_types import column_type
 from airflow_claude_batch.batches.results.sent_requests import UNKNOWN
 from airflow_claude_batch.batches.storage import Folder
 from airflow_claude_batch.emulator.testing import Emulator
-from tests.batches.delivering import contents, deliver, delivery_to, read_set, submit_all
+from airflow_claude_batch.results import read_errored
+from tests.batches.delivering import contents, deliver, delivery_to, message_line, read_set, submit_all
 from tests.batches.helpers import records
 
 NOW = datetime.datetime(2026, 11, 22, tzinfo=datetime.UTC)
@@ -246,6 +247,38 @@ def test_parquet_holds_parsed_answers(
     table = pq.read_table(tmp_path / "out" / "succeeded")
     assert table.schema.field("output").type == pa.struct([("n", pa.int64())])
     assert all(isinstance(row["output"]["n"], int) for row in table.to_pylist())
+
+
+WIDE_NUMBERS = [
+    ({"type": "integer"}, "36893488147419103232"),
+    ({"type": ["integer", "null"]}, "-9223372036854775809"),
+    ({"type": "number", "format": "decimal"}, "1e25"),
+    ({"type": "array", "items": {"type": "integer"}}, "[1, 9223372036854775808]"),
+    ({"type": "object", "properties": {"id": {"type": "integer"}}}, '{"id": 9223372036854775808}'),
+]
+
+
+@pytest.mark.parametrize(("field", "value"), WIDE_NUMBERS)
+def test_a_number_that_parquet_does_not_hold_costs_its_own_record_only(
+    root: Folder, api: BatchesApi, emulator: Emulator, tmp_path: Path, field: dict[str, Any], value: str
+) -> None:
+    schema = OutputSchema.of({"type": "object", "properties": {"n": field}, "required": ["n"]})
+    rows = [r | {"output_config": schema.output_config(), "max_tokens": 500} for r in records(3)]
+    url = submit_all(root, api, rows)
+    line = message_line("r-1", [{"type": "text", "text": f'{{"n": {value}}}'}], "end_turn")
+    emulator.fault("raw_lines", times=None, lines=[line], position="start")
+    for format, failed in (("parquet", {"r-1"}), ("jsonl", set())):
+        output = open_directory(
+            Folder.at((tmp_path / format).as_uri()), format=format, output_schema=schema.json_schema
+        )
+        delivery = delivery_to(tmp_path, api, output=output, reading=Reading(output_schema=schema))
+        summary = deliver(root, url, delivery, emulator)
+        errored = list(read_errored(summary))
+        assert {record["custom_id"] for record in errored} == failed
+        for record in errored:
+            assert record["outcome"] == "invalid"
+            assert "does not fit into Parquet" in record["message"]
+            assert value in str(record["result"])
 
 
 @pytest.mark.parametrize(("format", "file"), [("jsonl", "*.jsonl"), ("parquet", "*.parquet")])

@@ -191,6 +191,10 @@ class Directory:
         """The summary is another worker's, which had finished."""
         self.folder.create(SUMMARY, summary)
 
+    def misfit(self, output: Any) -> str | None:
+        """Why the output of an answer does not fit into the files; None where it does."""
+        return self._format.misfit(output)
+
     def has(self, number: int) -> bool:
         """Whether both files of a part are there."""
         return all(self.folder.exists(f"{set_}/{self._file_name(number)}") for set_ in SETS)

@@ -44,6 +44,10 @@ class Inline:
         """Whether the part was delivered to this object."""
         return number in self._parts
 
+    def misfit(self, output: Any) -> str | None:
+        """Any fits."""
+        return None
+
     @contextlib.contextmanager
     def part(self, number: int) -> Iterator[PartWriter]:
         """Lists for one part."""

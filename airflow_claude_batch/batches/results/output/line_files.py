@@ -31,6 +31,10 @@ class Jsonl:
         self.raw = raw
         self.suffix = {None: "jsonl", "gzip": "jsonl.gz", "zstd": "jsonl.zst"}[compression]
 
+    def misfit(self, output: Any) -> str | None:
+        """Any fits."""
+        return None
+
     def prepare(self, inputs: Iterable[bytes]) -> None:
         """Lines need no types."""
 

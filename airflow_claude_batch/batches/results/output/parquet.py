@@ -77,6 +77,9 @@ _ERRORED = (
 _ORIGIN = ("request_digest", "prompt_version", "version")
 """Columns that both sets have, last."""
 
+_MISFITS = (ValueError, TypeError, OverflowError)
+"""What Arrow raises for values that a column's type does not hold; its own errors are of these."""
+
 _decode_text = msgspec.json.Decoder(str).decode
 _decode_usages = msgspec.json.Decoder(list[Usage | None]).decode
 
@@ -112,6 +115,20 @@ class Parquet:
         self._include_message = include_message
         self._include_reused = include_reused
         self._input = JsonColumn(NULL)
+
+    def misfit(self, output: Any) -> str | None:
+        """Why the output of an answer does not fit into its column; None where it does."""
+        if self._output_schema is None:
+            return None
+        type_, convert = column_type(self._output_schema)
+        try:
+            _converted(convert)([output], type_)
+        except _MISFITS:
+            return (
+                f"the answer holds a number that does not fit into Parquet as {type_}: ask for it as text, "
+                "or use output_format='jsonl', which takes any answer"
+            )
+        return None
 
     def prepare(self, inputs: Iterable[bytes]) -> None:
         """Find the type of the column ``input`` in the job's stored inputs."""
@@ -226,7 +243,7 @@ class _Table:
             values = [getattr(row, column.name) for row in rows]
             try:
                 arrays.append(self._makers[column.name](values, column.type))
-            except (pa.ArrowInvalid, pa.ArrowTypeError, msgspec.DecodeError, OverflowError) as error:
+            except (*_MISFITS, msgspec.DecodeError) as error:
                 raise ResultsError(
                     f"Column {column.name} does not fit into Parquet as {column.type} "
                     f"({type(error).__name__}). Use output_format='jsonl', which takes any answer."

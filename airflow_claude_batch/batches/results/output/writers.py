@@ -39,6 +39,9 @@ class Format(Protocol):
     parts_at_a_time: int
     """Parts that may be downloaded and written at the same time; each takes memory."""
 
+    def misfit(self, output: Any) -> str | None:
+        """Why the output of an answer does not fit into such a file; None where it does."""
+
     def prepare(self, inputs: Iterable[bytes]) -> None:
         """Before the first file: lines with the ``input`` of each request of the job."""
 
@@ -67,6 +70,9 @@ class Output(Protocol):
     """Parts that may be downloaded and written at the same time; each takes memory."""
     keeps_parts: bool
     """Whether parts that are delivered outlive this process, so that they can come one by one."""
+
+    def misfit(self, output: Any) -> str | None:
+        """Why the output of an answer does not fit in here; None where it does."""
 
     def part(self, number: int) -> contextlib.AbstractContextManager[PartWriter]:
         """A writer for one part; its records count when the block ends well."""
