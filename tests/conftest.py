@@ -38,9 +38,8 @@ ROWS = {
 They mostly wait. Each of two processes begins with one.
 """
 ROW_OF = {f"tests/system/test_{name}.py": row for row, names in ROWS.items() for name in names}
-FIRST = [*ROW_OF, "tests/system/test_demo.py"]
-LAST = ["tests/batches/test_faults.py"]
-"""Keeps all processors busy by itself."""
+FIRST = [*ROW_OF, "tests/system/test_demo.py", "tests/batches/test_faults.py"]
+"""The longest ones, so that no process is left with one when the others have ended."""
 HOME = Path(tempfile.mkdtemp(prefix="claude-batch-tests-"))
 
 
@@ -56,8 +55,8 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    rank = {file: place - len(FIRST) for place, file in enumerate(FIRST)} | dict.fromkeys(LAST, 1)
-    items.sort(key=lambda item: rank.get(item.nodeid.partition("::")[0], 0))
+    rank = {file: place for place, file in enumerate(FIRST)}
+    items.sort(key=lambda item: rank.get(item.nodeid.partition("::")[0], len(FIRST)))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -213,9 +213,11 @@ async def main():
     started = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=1)
     trigger = ClaudeBatchTrigger([sys.argv[1]], "anthropic_default", started.isoformat(), poll_interval=0.1)
     watcher = asyncio.create_task(watch())
+    begun = time.perf_counter()
     async for event in trigger.run():
         status = event.payload["status"]
-    print(status, longest, gc.get_freeze_count(), logging.getLogger("httpx2").level)
+    share = longest / (time.perf_counter() - begun)
+    print(status, share, gc.get_freeze_count(), logging.getLogger("httpx2").level)
 
 asyncio.run(main())
 """
@@ -226,12 +228,8 @@ def test_the_first_wait_of_a_triggerer_loads_the_sdk_without_stopping_its_loop_o
 ) -> None:
     [batch_id] = create(emulator)
     emulator.end(batch_id)
-    pauses = []
-    for _ in range(3):  # a busy machine may stop the loop, too
-        output = subprocess.check_output([sys.executable, "-c", COLD, batch_id], text=True, timeout=60)
-        status, longest, frozen, level = output.splitlines()[-1].split()
-        assert (status, int(frozen), int(level)) == ("ended", 0, 0)
-        pauses.append(float(longest))
-        if pauses[-1] < 0.5:
-            break
-    assert min(pauses) < 0.5  # the import takes seconds; only single extension modules hold the lock
+    output = subprocess.check_output([sys.executable, "-c", COLD, batch_id], text=True, timeout=120)
+    status, share, frozen, level = output.splitlines()[-1].split()
+    assert (status, int(frozen), int(level)) == ("ended", 0, 0)
+    # Nearly all of this wait is the import. As a share of it, because a busy machine stretches both.
+    assert float(share) < 0.5
