@@ -88,7 +88,7 @@ def _advance(job: Job, delivery: Delivery) -> dict[str, Any] | Later | list[str]
         running = [batch_id for batch_id in sent if not look_up(delivery.api, batch_id).ended]
         if running:
             return running
-        if not all(part.is_answered for _, part in delivery.pending(job)):
+        if not all(part.is_answered or part.repeats for _, part in delivery.pending(job)):
             raise ConfigurationError(
                 f"{job.folder.url} has parts that only its task can answer, not a batch: clear the task."
             )

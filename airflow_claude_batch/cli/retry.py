@@ -31,6 +31,7 @@ from airflow_claude_batch.cli.printing import confirm, note, progress, say
 from airflow_claude_batch.cli.summaries import print_summary
 from airflow_claude_batch.cli.view import tally_of
 from airflow_claude_batch.common.settings import open_folder, price_factor
+from airflow_claude_batch.runtime.reuse import job_answers
 
 if TYPE_CHECKING:
     from airflow_claude_batch.batches.api.client import BatchesApi
@@ -88,6 +89,7 @@ def retry(options: argparse.Namespace) -> int:
     _check(folder, ledger, chosen)
     api = api_of(options, ledger)
     delivery = delivery_of(options, ledger, api)
+    delivery.reuse = job_answers(ledger, root)
     name = name_of(root, folder.url)
     try:
         summary = None
@@ -189,12 +191,18 @@ def _send_again(root: Folder, folder: Folder, delivery: Delivery, chosen: Chosen
         NothingFoundError: Where there is nothing of that kind that could be sent.
     """
     with open_job(root, folder.url) as job:
-        parts = [part for part in job.ledger.live_parts if part.is_answered]
+        # What was not asked is not asked again; who repeats a request gets what that one is answered now.
+        parts = [part for part in job.ledger.live_parts if part.is_answered and part.way != "reuse"]
         with progress("Reading results", len(parts)) as update:
             moved = 0
             for number, part in enumerate(parts, 1):
                 moved += choose(delivery.api, job, part, chosen, delivery.reading)
                 update(number)
+        if moved:
+            with job.change() as ledger:
+                for part in ledger.parts:
+                    if part.repeats:
+                        part.delivery, part.answered = None, False
         spool_next(job)
     if not moved and chosen.custom_ids:
         raise NothingFoundError(

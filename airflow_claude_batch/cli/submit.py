@@ -130,9 +130,10 @@ def _store(root: Folder, options: argparse.Namespace, api: BatchesApi) -> str:
         conn_id=options.conn_id or DEFAULT_CONNECTION,
         allow_unsafe_storage=allow_unsafe_storage(),
     ) as (job, replaced):
-        if replaced is not None:
-            note(f"{identity.run_id} had other requests; its batches go on: {replaced.ledger.batch_ids}")
-            with replaced.change() as old:
+        for other in replaced:
+            if other.ledger.batch_ids:
+                note(f"{identity.run_id} had other requests; its batches go on: {other.ledger.batch_ids}")
+            with other.change() as old:
                 old.superseded_by = job.folder.url
         found = estimate(
             job,

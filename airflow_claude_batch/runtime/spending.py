@@ -24,6 +24,7 @@ from airflow_claude_batch.batches.accounts.additions import (
     add,
     forecast,
     is_decided,
+    is_settled,
     unsent_parts,
 )
 from airflow_claude_batch.batches.accounts.alerts import EXCEEDED, alert_of, as_event, raise_once
@@ -116,7 +117,7 @@ class JobSpending:
             later = self.reserve()
             if later is not None:
                 return later
-        if refused := [part for part in parts if part.round]:
+        if refused := [part for part in parts if part.round or is_settled(self.job)]:
             last = max(part.round for part in refused)
             if reason := self._add(f"round {last}"):
                 log.warning("Not sent again: %s requests. %s", _requests_of(refused), reason)

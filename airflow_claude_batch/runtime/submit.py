@@ -168,21 +168,20 @@ class SubmitStep:
         if self._given.recovery.cancel_on_kill and self._submission is not None:
             self._submission.cancel_created()
 
-    def _spend(self, job: Job, replaced: Job | None, budgets: Budgets) -> Step:
+    def _spend(self, job: Job, replaced: list[Job], budgets: Budgets) -> Step:
         """Send the job, once the book has its estimate and the budgets let it pass."""
-        if replaced is not None:
-            release(replaced)
+        for old in replaced:
+            release(old)
         spending = JobSpending(job=job, api=self._hook.batches, budgets=budgets, prices=prices_of(self._hook))
         if job.ledger.request_count and (later := spending.reserve()) is not None:
             return self._pause(later, job)
         with spending.released_unless_sent():
             return self._send(job, replaced, spending)
 
-    def _send(self, job: Job, replaced: Job | None, spending: JobSpending) -> Step:
+    def _send(self, job: Job, replaced: list[Job], spending: JobSpending) -> Step:
         given, api = self._given, self._hook.batches
-        if replaced is not None:
-            cancel = given.recovery.on_changed_requests == "cancel"
-            supersede(replaced, job.folder.url, api, cancel=cancel)
+        for old in replaced:
+            supersede(old, job.folder.url, api, cancel=given.recovery.on_changed_requests == "cancel")
         if job.ledger.request_count and _wants_probe(given.budget, job.ledger.estimate):
             probe(job, api, prices_of(self._hook))
         self._submission = Submission(job=job, api=api, policy=_policy(given))

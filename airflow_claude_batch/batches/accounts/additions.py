@@ -44,6 +44,11 @@ def is_decided(job: Job, about: str) -> bool:
     return booking is not None and any(one.about == about for one in _admitted(booking))
 
 
+def is_settled(job: Job) -> bool:
+    """Whether its costs are booked, and nothing was added since."""
+    return _settled_pico(job) is not None
+
+
 class Forecast(NamedTuple):
     """What a job comes to."""
 

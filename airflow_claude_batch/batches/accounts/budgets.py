@@ -87,11 +87,22 @@ def window_at(per: str, at: datetime.datetime, zone: str) -> Window:
         at: The moment.
         zone: Name of the time zone whose days count; they have 23 and 25 hours, too.
     """
-    start = pendulum.instance(at).in_timezone(zone).start_of(per)
-    end = start.add(days=1) if per == "day" else start.add(months=1)
-    name = start.to_date_string() if per == "day" else start.format("YYYY-MM")
-    last = end.subtract(days=1).to_date_string()
-    return Window(name=name, first=start.to_date_string(), last=last, begin=start, end=end)
+    day = pendulum.instance(at).in_timezone(zone).date()
+    first = day if per == "day" else day.replace(day=1)
+    after = first.add(days=1) if per == "day" else first.add(months=1)
+    return Window(
+        name=first.isoformat() if per == "day" else first.strftime("%Y-%m"),
+        first=first.isoformat(),
+        last=after.subtract(days=1).isoformat(),
+        begin=_midnight(first, zone),
+        end=_midnight(after, zone),
+    )
+
+
+def _midnight(day: datetime.date, zone: str) -> datetime.datetime:
+    """When a day begins: with the first of two midnights, or an hour later where clocks skip it."""
+    first, second = (pendulum.datetime(day.year, day.month, day.day, tz=zone, fold=fold) for fold in (0, 1))
+    return first if first.date() == day else second
 
 
 @dataclass(kw_only=True)

@@ -78,6 +78,11 @@ def reserve(job: Job, budgets: Sequence[WindowBudget], calendar: Calendar) -> li
         What the budgets say; where the last one refuses, nothing is reserved. Empty where that was done.
     """
     ledger = job.ledger
+    old = ledger.booking
+    delivered = all(part.delivery is not None or part.way == "reuse" for part in ledger.live_parts)
+    is_booked = old is not None and old.state is BookingState.ADMITTED
+    if is_booked and delivered and not has_sent(job.folder, ledger):  # all reused: booked once
+        return []
     fresh = Booking(
         day=calendar.day,
         at=calendar.now,

@@ -76,7 +76,8 @@ class History:
         named = [
             _decode_current(home.read(numbered[number])).job for number in sorted(numbered, reverse=True)
         ]
-        folders = [home.child(name) for name in named or _before_version_2(home, names)]
+        # One that counts again is named twice.
+        folders = [home.child(name) for name in dict.fromkeys(named) or _before_version_2(home, names)]
         jobs = [
             StoredJob(folder=folder, ledger=ledger)
             for folder in folders
@@ -93,13 +94,12 @@ class History:
         ledger = fresh.ledger
         ledger.spooled = True
         ledgers.save(fresh.folder, ledger)
-        self.name(fresh, ledger.owner)
-        self.jobs.insert(0, fresh)
+        self.make_current(fresh, ledger.owner)
         parts, url = len(ledger.parts), fresh.folder.url
         log.info("Spooled %s requests in %s parts to %s", ledger.request_count, parts, url)
 
-    def name(self, job: StoredJob, owner: str) -> None:
-        """Create the next ``current-….json``.
+    def make_current(self, job: StoredJob, owner: str) -> None:
+        """Make a job the one that counts: create the next ``current-….json``.
 
         Raises:
             LostOwnershipError: where another process has done so.
@@ -112,6 +112,7 @@ class History:
                 "sending anything."
             )
         self.number += 1
+        self.jobs = [job, *(one for one in self.jobs if one is not job)]
 
 
 def _before_version_2(home: Folder, names: list[str]) -> list[str]:

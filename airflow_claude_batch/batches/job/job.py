@@ -14,6 +14,7 @@ from airflow_claude_batch.batches.errors import ConfigurationError, LedgerError,
 from airflow_claude_batch.batches.job import claims
 from airflow_claude_batch.batches.job import lease as leases
 from airflow_claude_batch.batches.job import ledger as ledgers
+from airflow_claude_batch.batches.job.answers import answer_files
 from airflow_claude_batch.batches.job.from_batches import complete
 from airflow_claude_batch.batches.job.history import History, StoredJob, reserve
 from airflow_claude_batch.batches.job.identity import Identity, root_relative
@@ -193,7 +194,7 @@ def start_job(
     conn_id: str = "",
     force_new: bool = False,
     allow_unsafe_storage: bool = False,
-) -> Iterator[tuple[Job, Job | None]]:
+) -> Iterator[tuple[Job, list[Job]]]:
     """Own the job that this task instance means, spooling it first where that is needed.
 
     Args:
@@ -207,7 +208,7 @@ def start_job(
         allow_unsafe_storage: take the job even where the store cannot create a file exclusively.
 
     Yields:
-        The job, and the older one that it replaces, if that is not settled yet.
+        The job, and the older ones that it replaces, if that is not settled yet.
 
     Raises:
         InputError: if the requests are faulty; the older job is then left as it is.
@@ -217,26 +218,29 @@ def start_job(
         _prove(root)
     home = identity.folder(root)
     with leases.hold(home) as lease:
-        known = History.read(home)
+        known, changes = History.read(home), dict[str, Any](generation=generation)
         if known.jobs and not known.number:  # of format version 1
-            known.name(known.jobs[0], lease.token)
+            known.make_current(known.jobs[0], lease.token)
         if known.jobs and known.jobs[0].ledger.generation == generation:
             log.info("Resuming the job in %s: %s", known.jobs[0].folder.url, describe(known.jobs[0].ledger))
         else:
             empty = empty_ledger(identity, owner=lease.token, conn_id=conn_id, generation=generation)
             empty.betas = source.betas
             fresh = _spool(reserve(home, empty), empty, source)
-            if known.jobs and not force_new and _same(known.jobs[0], fresh):
+            # What was never sent, a dry run or what a budget refused, hides nothing that was paid for.
+            begun = next((one for one in known.jobs if _has_begun(one)), None)
+            if begun is not None and not begun.ledger.superseded_by and not force_new and _same(begun, fresh):
                 fresh.folder.remove()
-                log.info("The same requests as before: %s", describe(known.jobs[0].ledger))
+                log.info("The same requests as before: %s", describe(begun.ledger))
+                if begun is not known.jobs[0]:
+                    known.make_current(begun, lease.token)
+                changes["trial"] = fresh.ledger.trial
             else:
                 known.add(fresh)
-        job = _take(root, known.jobs[0].folder, lease, generation=generation)
+        job = _take(root, known.jobs[0].folder, lease, **changes)
         # A kill may have come between the new job and the end of the old one: the mark tells.
-        replaced = None
-        if len(known.jobs) > 1 and not known.jobs[1].ledger.superseded_by:
-            replaced = _take(root, known.jobs[1].folder, lease)
-        yield job, replaced
+        others = [one for one in known.jobs[1:] if not one.ledger.superseded_by]
+        yield job, [_take(root, one.folder, lease) for one in others]
 
 
 def empty_ledger(identity: Identity, *, owner: str, conn_id: str, generation: int) -> Ledger:
@@ -312,6 +316,14 @@ def _prove(root: Folder) -> None:
             "conditional writes (S3 If-None-Match, or what GCS and Azure have); use another storage_path, or "
             "set [claude_batch] allow_unsafe_storage where only one worker at a time ever runs."
         )
+
+
+def _has_begun(known: StoredJob) -> bool:
+    """Whether anything of a job was sent, or may have been, or was delivered."""
+    parts = known.ledger.parts
+    if any(part.batch_id or part.intent_at or part.delivery for part in parts):
+        return True
+    return any(part.way == "direct" and answer_files(known.folder, n) for n, part in enumerate(parts))
 
 
 def _same(known: StoredJob, fresh: StoredJob) -> bool:

@@ -213,7 +213,7 @@ class Classifier:
         messages = _messages(rows)
         usages = read_usages(messages)
         picos = self.meter.add([message.model for message in messages], usages)
-        if self.spread:
+        if self.spread and self.paid:
             self._add_squares(usages, picos)
         return picos if self.paid else [0] * len(picos)
 

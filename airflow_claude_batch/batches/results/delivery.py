@@ -294,7 +294,7 @@ class Delivery(PartDelivery):
         return Moves(
             round=last_round(ledger) + 1 if goes_on or (again and not ledger.without_requests) else None,
             canceled_too=goes_on,
-            late=part.late and not goes_on,
+            late=(part.late and not goes_on) or (part.repeats and ledger.without_batches == "deliver"),
             missing_only=part.repeats,
             before=list(read_moved(job.folder, part)),
         )

@@ -90,7 +90,8 @@ def _begin(
             f"({on_time.at}), and on_deadline is 'fail'. The batches go on and were left alone: {ids}. Clear "
             "the task to deliver them when they have ended."
         )
-    too_dear = on_time.too_dear(ledger.estimate, open_requests / max(ledger.request_count, 1))
+    estimated = ledger.estimate.get("requests") or ledger.request_count
+    too_dear = on_time.too_dear(ledger.estimate, open_requests / max(estimated, 1))
     if on_time.then == "direct" and not too_dear:
         too_dear = afford(waiting)
     with job.change():

@@ -64,7 +64,7 @@ class Moves:
 
     def take(self, record: ErroredRecord) -> bool:
         """Whether this failure moves on; one of a late request is told as that."""
-        if self.late and record.outcome == "canceled":
+        if self.late and record.outcome in ("canceled", "missing"):
             record.outcome, record.error_type, record.message = "errored", LATE, LATE_REASON
             return False
         if self.round is None or not self._goes_on(record):

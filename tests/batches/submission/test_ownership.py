@@ -162,8 +162,8 @@ def test_superseding_a_job_leaves_a_batch_alone_that_may_be_somebody_elses(
     submit(root, api, records(10), policy=impatient)
     theirs = strangers_batch(emulator, [f"r-{n}" for n in range(10)])
     with start_job(root, IDENTITY, source(records(4)), generation=2) as (job, replaced):
-        assert replaced is not None
-        supersede(replaced, job.folder.url, api, cancel=True)
+        (old,) = replaced
+        supersede(old, job.folder.url, api, cancel=True)
     assert [batch["processing_status"] for batch in emulator.batches() if batch["id"] == theirs] == [
         "in_progress"
     ]

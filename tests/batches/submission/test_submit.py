@@ -95,8 +95,8 @@ def test_after_a_clear_changed_requests_are_a_new_job_and_the_old_one_is_cancell
 ) -> None:
     (old,), _ = submit(root, api, records(10))
     with start_job(root, IDENTITY, source(records(11)), generation=2) as (job, replaced):
-        assert replaced is not None
-        supersede(replaced, job.folder.url, api, cancel=cancel)
+        (old_job,) = replaced
+        supersede(old_job, job.folder.url, api, cancel=cancel)
         Submission(job=job, api=api).run()
         new = job.ledger.batch_ids
     assert new != [old]
@@ -113,10 +113,42 @@ def test_a_kill_between_the_new_job_and_the_end_of_the_old_one_leaves_no_old_bat
         new = job.ledger.job
     with start_job(root, IDENTITY, source(records(11)), generation=2) as (job, replaced):
         assert job.ledger.job == new
-        assert replaced is not None
-        supersede(replaced, new, api, cancel=True)
+        (old_job,) = replaced
+        supersede(old_job, new, api, cancel=True)
     with start_job(root, IDENTITY, source(records(11)), generation=2) as (_, replaced):
-        assert replaced is None
+        assert replaced == []
+
+
+def test_what_was_never_sent_hides_nothing_that_was_paid_for(
+    root: Folder, api: BatchesApi, emulator: Emulator
+) -> None:
+    first = submit(root, api, records(10))
+    with started(root, records(20), generation=2):
+        pass  # a dry run, or what a budget refused
+    assert submit(root, api, records(10), generation=3) == first
+    assert creates(emulator) == 1
+    with started(root, records(30), generation=4):
+        pass
+    with started(root, records(40), generation=5):
+        pass
+    with start_job(root, IDENTITY, source(records(50)), generation=6) as (job, replaced):
+        assert {one.ledger.request_count for one in replaced} == {10, 20, 30, 40}
+        for old in replaced:
+            supersede(old, job.folder.url, api, cancel=True)
+    assert [batch["processing_status"] for batch in emulator.batches()] == ["canceling"]
+    with start_job(root, IDENTITY, source(records(50)), generation=6) as (_, replaced):
+        assert replaced == []
+
+
+def test_what_was_never_sent_is_stored_anew_by_a_clear(
+    root: Folder, api: BatchesApi, emulator: Emulator
+) -> None:
+    with started(root, records(10)) as job:
+        before = job.folder.url
+    with started(root, records(10), generation=2) as job:
+        assert job.folder.url != before
+    with started(root, records(10), generation=2) as again:
+        assert again.folder.url == job.folder.url
 
 
 def test_force_new_after_a_clear_starts_over_once(root: Folder, api: BatchesApi, emulator: Emulator) -> None:
