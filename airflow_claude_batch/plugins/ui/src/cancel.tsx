@@ -54,6 +54,8 @@ export const CancelButton = ({ job, onCanceled }: Props) => {
   return (
     <Dialog.Root
       lazyMount
+      // With an animation a busy browser may miss its end, and the closed dialog stays on the screen.
+      motionPreset="none"
       onOpenChange={(change: { open: boolean }) => {
         setOpen(change.open);
         setError(undefined);
