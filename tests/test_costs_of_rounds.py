@@ -232,6 +232,28 @@ def test_what_was_to_be_reused_and_is_gone_is_asked_within_the_budget(
     assert sum(row["reserved_usd"] for row in read_costs(by="tag:team")) == 0
 
 
+def test_what_a_deadline_gave_up_is_reserved_before_a_clear_sends_it(emulator: Emulator) -> None:
+    """What was settled without them has made room, which others may have taken."""
+    emulator.settings(duration=1000, queue_limit=1, retry_after=300)
+    budget = budgets(room_for(emulator, 10, 1.5))[1]
+    with pytest.raises(TaskDeferred):
+        submit(10, Try(), budget=budget)
+    late = {"deadline": datetime.datetime.now(datetime.UTC), "on_deadline": "deliver"}
+    handle = submit(10, Try(), budget=budget, **late)
+    results = ClaudeBatchResultsOperator(task_id="results", batch=handle)
+    with pytest.raises(AirflowFailException, match="10 x late"):
+        results.execute(Try(task_id="results").context)
+    assert read_costs() == [] or read_costs()[0]["reserved_usd"] == 0
+    emulator.settings(queue_limit=100_000)
+    submit(10, Try(run_id="2"), budget=budget)
+    [before] = read_costs()
+    cleared = Try(task_id="results", try_number=2, max_tries=1)
+    with pytest.raises(AirflowFailException, match="TooManyFailures"):
+        ClaudeBatchResultsOperator(task_id="results", batch=handle).execute(cleared.context)
+    assert sent(emulator) == 2, "one of them was refused by the full queue"
+    assert read_costs() == [before]
+
+
 def too_dear(told: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
     return [(one["kind"], one["budget"]["per"], one["message"]) for one in told]
 

@@ -117,7 +117,8 @@ class JobSpending:
             later = self.reserve()
             if later is not None:
                 return later
-        if refused := [part for part in parts if part.round or is_settled(self.job)]:
+        settled = bool(parts) and is_settled(self.job)
+        if refused := [part for part in parts if part.round or settled]:
             last = max(part.round for part in refused)
             if reason := self._add(f"round {last}"):
                 log.warning("Not sent again: %s requests. %s", _requests_of(refused), reason)

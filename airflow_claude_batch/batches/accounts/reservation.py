@@ -78,11 +78,6 @@ def reserve(job: Job, budgets: Sequence[WindowBudget], calendar: Calendar) -> li
         What the budgets say; where the last one refuses, nothing is reserved. Empty where that was done.
     """
     ledger = job.ledger
-    old = ledger.booking
-    delivered = all(part.delivery is not None or part.way == "reuse" for part in ledger.live_parts)
-    is_booked = old is not None and old.state is BookingState.ADMITTED
-    if is_booked and delivered and not has_sent(job.folder, ledger):  # all reused: booked once
-        return []
     fresh = Booking(
         day=calendar.day,
         at=calendar.now,
@@ -141,12 +136,12 @@ def _renewed(job: Job, fresh: Booking, calendar: Calendar) -> Booking:
     old = job.ledger.booking
     if old is not None and old.state is not BookingState.RELEASED:
         same = (old.day, old.pico, old.budgets) == (fresh.day, fresh.pico, fresh.budgets)
-        # Long before others take it for left behind.
-        if has_sent(job.folder, job.ledger):
+        if has_sent(job.folder, job.ledger) or _asks_nothing(job.ledger):  # it is settled in its place
             if old.budgets != fresh.budgets:  # one that was raised since holds for later rounds
                 with job.change():
                     old.budgets = fresh.budgets
             return old
+        # Long before others take it for left behind.
         if same and calendar.now - old.at < calendar.expiry / 2:
             return old
     if old is not None:
@@ -155,6 +150,11 @@ def _renewed(job: Job, fresh: Booking, calendar: Calendar) -> Booking:
     with job.change() as ledger:
         ledger.booking = fresh
     return fresh
+
+
+def _asks_nothing(ledger: Ledger) -> bool:
+    """Whether all of a job is reused, or was delivered."""
+    return all(part.way == "reuse" or part.delivery is not None for part in ledger.live_parts)
 
 
 def estimated_pico(ledger: Ledger) -> int | None:

@@ -357,6 +357,13 @@ def test_a_scope_is_about_the_jobs_own_value_or_the_one_that_it_names(scope: str
         ("day", "2026-03-29T00:30", "Europe/Berlin", "2026-03-29", 23),
         ("day", "2026-11-28T23:30", "America/New_York", "2026-11-28", 24),
         ("month", "2026-11-30T23:30", "Europe/Berlin", "2026-12", 31 * 24),
+        # Where clocks skip midnight, or show it twice.
+        ("day", "2026-04-24T12:00", "Africa/Cairo", "2026-04-24", 23),
+        ("day", "2026-03-08T12:00", "America/Havana", "2026-03-08", 23),
+        ("day", "2026-11-01T04:30", "America/Havana", "2026-11-01", 25),
+        ("day", "2026-11-01T05:30", "America/Havana", "2026-11-01", 25),
+        ("day", "2026-03-29T12:00", "Asia/Beirut", "2026-03-29", 23),
+        ("month", "2026-03-29T12:00", "Asia/Beirut", "2026-03", 31 * 24 - 1),
     ],
 )
 def test_days_and_months_are_those_of_the_time_zone(
