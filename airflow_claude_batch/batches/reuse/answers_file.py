@@ -5,7 +5,13 @@ from __future__ import annotations
 from types import TracebackType
 from typing import IO, Any
 
-from airflow_claude_batch.batches.reuse.store import DamagedError, answers_name, need_pyarrow
+from airflow_claude_batch.batches.reuse.store import (
+    DamagedError,
+    answers_name,
+    answers_schema,
+    check_columns,
+    need_pyarrow,
+)
 from airflow_claude_batch.batches.storage import Folder
 
 
@@ -26,9 +32,11 @@ class AnswersFile:
         _, pq = need_pyarrow()
         self._name = answers_name(id_)
         # Each read is one request to an object store: pyarrow knows best what it needs.
-        self._file = _Watched(folder.fs.open(folder.locate(self._name), "rb", cache_type="none"))
+        self._file = Watched(folder.fs.open(folder.locate(self._name), "rb", cache_type="none"))
         try:
-            self._metadata = pq.ParquetFile(self._file).metadata
+            parquet = pq.ParquetFile(self._file)
+            check_columns(parquet, answers_schema().names)
+            self._metadata = parquet.metadata
         except Exception as error:  # noqa: BLE001  # pyarrow has many for a damaged file
             self._file.close()
             self._fail(error)
@@ -65,7 +73,7 @@ class AnswersFile:
         raise DamagedError(self._name, error) from None
 
 
-class _Watched:
+class Watched:
     """A file that remembers whether it was the one that failed."""
 
     closed = False

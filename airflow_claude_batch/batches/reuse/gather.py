@@ -16,8 +16,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_claude_batch.batches.errors import StoreError
 from airflow_claude_batch.batches.results.output.arrow_arrays import integer
-from airflow_claude_batch.batches.reuse.answers_file import AnswersFile
+from airflow_claude_batch.batches.reuse.answers_file import AnswersFile, Watched
 from airflow_claude_batch.batches.reuse.asked import read_asked
 from airflow_claude_batch.batches.reuse.fingerprint import KEY_BYTES, from_text
 from airflow_claude_batch.batches.reuse.store import (
@@ -169,10 +170,28 @@ def answers_of(number: int) -> str:
 
 
 def read_answers(job: Folder, number: int) -> Iterator[Any]:
-    """The gathered answers of a part, some at a time."""
+    """The gathered answers of a part, some at a time.
+
+    Raises:
+        StoreError: Where they are not what was written. They are removed, so that a retry gathers them anew.
+    """
     pa, _ = need_pyarrow()
-    with job.open_read(answers_of(number)) as file, pa.ipc.open_stream(file) as stream:
-        yield from stream
+    name = answers_of(number)
+    with job.open_read(name) as opened:
+        file = Watched(opened)
+        try:
+            with pa.ipc.open_stream(file) as stream:
+                yield from stream
+            return
+        except Exception as error:
+            if file.error is not None or not isinstance(error, (pa.ArrowException, OSError)):
+                raise
+            reason = type(error).__name__
+    job.remove_file(name)
+    raise StoreError(
+        f"The reused answers in {job.url}/{name} are damaged ({reason}), and were removed. A retry takes "
+        "them from the store of answers again."
+    )
 
 
 def _write(answers: Any, rows: Any, writers: dict[int, Any]) -> None:

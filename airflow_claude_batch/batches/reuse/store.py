@@ -140,6 +140,7 @@ class Store:
         data = self.folder.read(pair.index)
         try:
             file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+            check_columns(file, columns)
             return file.read(columns=list(columns), use_threads=False)
         except Exception as error:  # noqa: BLE001  # pyarrow has many for a damaged file
             raise DamagedError(pair.index, error) from None
@@ -215,6 +216,16 @@ class DamagedError(Exception):
         super().__init__(name)
         self.name = name
         self.reason = type(error).__name__
+
+
+def check_columns(file: Any, columns: Collection[str]) -> None:
+    """See that a Parquet file is of its kind: what it lacks pyarrow leaves out without a word.
+
+    Raises:
+        KeyError: Where it lacks a column.
+    """
+    if missing := set(columns) - set(file.schema_arrow.names):
+        raise KeyError(*sorted(missing))
 
 
 def since(table: Any, not_before: int) -> Any:

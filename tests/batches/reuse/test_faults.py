@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from airflow_claude_batch.batches.errors import StoreError
 from airflow_claude_batch.batches.reuse import compaction
 from airflow_claude_batch.batches.reuse.pair_writer import PairWriter
 from airflow_claude_batch.batches.reuse.store import answers_schema
@@ -54,6 +55,42 @@ def test_the_answers_of_another_file_are_not_taken_for_its_own(nights: Nights, o
     nights.check(3, range(5))
     assert nights.run(4, rows(range(5)))["asked"] == 0
     nights.check(4, range(5))
+
+
+@pytest.mark.parametrize("damaged", ["index", "answers"])
+@pytest.mark.parametrize("sent_before", [False, True])
+def test_a_file_that_is_whole_and_of_another_kind_is_left_out(
+    nights: Nights, damaged: str, sent_before: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    nights.run(1, rows(range(5)))
+    [pair] = nights.store().pairs()
+    url = nights.submit(2, rows(range(5))) if sent_before else ""
+    names = {"index": pair.index, "answers": pair.answers}
+    files = {kind: Path(nights.store().folder.locate(name)) for kind, name in names.items()}
+    other = "answers" if damaged == "index" else "index"
+    files[damaged].write_bytes(files[other].read_bytes())
+    with caplog.at_level(logging.WARNING):
+        url = url or nights.submit(2, rows(range(5)))
+        assert nights.deliver(2, url)["asked"] == 5
+    nights.check(2, range(5))
+    assert f"{names[damaged]} is damaged (KeyError)" in caplog.text
+
+
+@pytest.mark.parametrize("keep", [0, 0.5, 0.95, None])
+def test_gathered_answers_that_are_damaged_are_gathered_again_by_a_retry(
+    nights: Nights, keep: float | None
+) -> None:
+    nights.run(1, rows(range(50)))
+    url = nights.submit(2, rows(range(50)))
+    nights.deliver(2, url)
+    [gathered] = nights.path.rglob("reused-*.arrow")
+    data = gathered.read_bytes()
+    gathered.write_bytes(b"x" * 100 if keep is None else data[: int(len(data) * keep)])
+    with pytest.raises(StoreError, match=r"reused-00000.arrow are damaged .*A retry takes them"):
+        nights.deliver(2, url, generation=2)
+    assert nights.deliver(2, url, generation=2)["asked"] == 0
+    nights.check(2, range(50))
+    assert nights.sent == 50
 
 
 def test_new_answers_that_cannot_be_kept_are_delivered_and_asked_again(
