@@ -59,10 +59,13 @@ def products(params: dict[str, Any]) -> Iterator[dict[str, str]]:
 @task(doc_md="What a person needs to decide: how much, for what, and what the answers look like.")
 def proposal(plan: dict[str, Any], tried: dict[str, Any]) -> str:
     whole, answers = tried["trial"]["whole"], tried["succeeded"]
-    cost = whole["batch_usd"] or {}
+    cost = whole["batch_usd"]
+    forecast = "What the whole will cost is not known."
+    if cost is not None:
+        forecast = f"The whole will cost ${cost['expected']:.4f}, at most ${cost['high'] or 0:.4f}."
     lines = [
         f"{plan['requests']:,} requests in {plan['batches']} batch(es), {plan['bytes']:,} bytes.",
-        f"The whole will cost ${cost.get('expected', 0):.4f}, at most ${cost.get('high') or 0:.4f}.",
+        forecast,
         f"The trial has cost ${tried['cost']['total_usd'] or 0:.4f}.",
         *plan["warnings"],
         f"{len(answers)} of {tried['counts']['total']} tried records were answered, for example:",

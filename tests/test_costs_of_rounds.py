@@ -232,7 +232,9 @@ def test_what_was_to_be_reused_and_is_gone_is_asked_within_the_budget(
     assert sum(row["reserved_usd"] for row in read_costs(by="tag:team")) == 0
 
 
-def test_what_a_deadline_gave_up_is_reserved_before_a_clear_sends_it(emulator: Emulator) -> None:
+def test_what_a_deadline_gave_up_is_reserved_before_a_clear_sends_it(
+    emulator: Emulator, tmp_path: Path
+) -> None:
     """What was settled without them has made room, which others may have taken."""
     emulator.settings(duration=1000, queue_limit=1, retry_after=300)
     budget = budgets(room_for(emulator, 10, 1.5))[1]
@@ -249,9 +251,49 @@ def test_what_a_deadline_gave_up_is_reserved_before_a_clear_sends_it(emulator: E
     [before] = read_costs()
     cleared = Try(task_id="results", try_number=2, max_tries=1)
     with pytest.raises(AirflowFailException, match="TooManyFailures"):
-        ClaudeBatchResultsOperator(task_id="results", batch=handle).execute(cleared.context)
+        deliver(handle, emulator, tmp_path / "out", cleared)
     assert sent(emulator) == 2, "one of them was refused by the full queue"
     assert read_costs() == [before]
+    [message] = messages(tmp_path / "out")
+    assert "not sent again: The job would cost $" in message
+
+
+@pytest.mark.parametrize("options", [{}, {"direct_below": 100}])
+@pytest.mark.parametrize("then", ["direct", "deliver", "fail"])
+def test_a_deadline_ends_the_wait_for_a_budget(
+    emulator: Emulator, then: str, options: dict[str, Any]
+) -> None:
+    usd = room_for(emulator, 10, 4.2)  # single calls cost twice as much
+    submit(30, Try(run_id="1"), budget=budgets(usd)[1])
+    options = {
+        "budget": replace(budgets(usd)[1], on_exceeded="wait"),
+        "on_deadline": then,
+        "direct_minutes": 1,
+        **options,
+    }
+    waiting, now = Try(run_id="2"), datetime.datetime.now(datetime.UTC)
+    with pytest.raises(TaskDeferred) as deferred:
+        submit(20, waiting, deadline=now + datetime.timedelta(minutes=30), **options)
+    seconds = deferred.value.trigger.serialize()[1]["seconds"]
+    assert 28 * 60 < seconds < (31 if then == "fail" else 30) * 60
+    due = Try(run_id="3")
+    if then == "fail":
+        with pytest.raises(AirflowFailException, match=r"DeadlineMissed.*20 of 20.*in a batch. Clear the"):
+            submit(20, due, deadline=now, **options)
+        return
+    handle = submit(20, due, deadline=now, **options)
+    assert handle["batch_ids"] == []
+    assert submit(20, due, deadline=now, **options) == handle, "a retry waits no more"
+    with pytest.raises(AirflowFailException, match="20 x late"):
+        ClaudeBatchResultsOperator(task_id="results", batch=handle).execute(
+            Try(run_id="3", task_id="results").context
+        )
+    on_time = read_ledger(Folder.at(handle["job"])).on_time
+    assert on_time is not None
+    assert ("a day for tag:team=growth has $" in on_time.reason) == (then == "direct")
+    assert (sent(emulator), emulator.ledger()["direct_answers"]) == (1, 0)
+    assert submit(20, Try(run_id="3", try_number=2, max_tries=1), **options) == handle
+    assert sum(row["requests"] for row in read_costs()) == 0
 
 
 def too_dear(told: list[dict[str, Any]]) -> list[tuple[str, str, str]]:

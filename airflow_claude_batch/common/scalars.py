@@ -131,6 +131,8 @@ def _deadline(value: Any) -> datetime.time | datetime.timedelta | datetime.datet
             value = datetime.datetime.fromisoformat(text)  # without a zone where it names none
     if isinstance(value, datetime.timedelta) and not value.total_seconds() > 0:
         raise ValueError
+    if isinstance(value, datetime.time) and value.tzinfo is not None:
+        raise ValueError
     if not isinstance(value, (datetime.time, datetime.timedelta, datetime.datetime)):
         raise TypeError
     return value
@@ -188,7 +190,10 @@ _SCALARS: Mapping[str, tuple[Callable[[Any], Any], str]] = {
     "deferrable": (_yes_or_no, "true or false"),
     "dry_run": (_yes_or_no, "true or false"),
     "direct_below": (_count, "a whole number of at least 0"),
-    "deadline": (_deadline, "a time of day such as 06:00, a timedelta, or a date and time"),
+    "deadline": (
+        _deadline,
+        "a time of day such as 06:00 (the DAG's, without a zone of its own), a timedelta, or a date and time",
+    ),
     "on_deadline": _one_of("direct", "deliver", "fail"),
     "direct_minutes": (_minutes, "a number of minutes"),
     "timeout": (_span, "a number of seconds, or a timedelta"),

@@ -29,7 +29,19 @@ def moment_of(deadline: Deadline, context: Context) -> datetime.datetime:
             put back, the first of the two hours); a span from the run's start; or a moment, in the DAG's time
             zone where it names none.
         context: Airflow's.
+
+    Raises:
+        ConfigurationError: where that is beyond all dates.
     """
+    try:
+        return _moment_of(deadline, context)
+    except (OverflowError, ValueError):  # of a year before 1, or after 9999
+        raise ConfigurationError(
+            f"deadline is {deadline}, which no date can hold. Nothing was sent; name one that comes."
+        ) from None
+
+
+def _moment_of(deadline: Deadline, context: Context) -> datetime.datetime:
     zone: Any = getattr(context.get("dag"), "timezone", None) or pendulum.UTC
     start = getattr(context.get("dag_run"), "start_date", None) or datetime.datetime.now(datetime.UTC)
     if isinstance(deadline, datetime.timedelta):
@@ -92,17 +104,23 @@ def _dollars(value: Any) -> float | None:
     return None if value is None else float(value)
 
 
-def check_direct(betas: list[str], *, direct_below: int, deadline: Deadline | None, then: str) -> None:
+def check_direct(
+    betas: list[str], *, direct_below: int, trial: bool, deadline: Deadline | None, then: str
+) -> None:
     """Refuse single calls for requests that only batches take.
 
     Raises:
         ConfigurationError: where they would be made.
     """
     only_batches = [beta for beta in betas if beta.startswith(EXTENDED_OUTPUT)]
-    asked = "direct_below" if direct_below else "deadline" if deadline and then == "direct" else ""
-    if only_batches and asked:
-        way_out = "leave it out" if asked == "direct_below" else "set on_deadline to 'deliver' or 'fail'"
-        raise ConfigurationError(
-            f"Nothing was sent: {asked} asks for single calls, and the beta {only_batches[0]} exists in "
-            f"batches only; {way_out}."
-        )
+    ways_out = {
+        "direct_below": "leave it out" if direct_below else "",
+        "trial": "set Trial(direct=False)" if trial else "",
+        "deadline": "set on_deadline to 'deliver' or 'fail'" if deadline and then == "direct" else "",
+    }
+    for asked, way_out in ways_out.items():
+        if only_batches and way_out:
+            raise ConfigurationError(
+                f"Nothing was sent: {asked} asks for single calls, and the beta {only_batches[0]} exists in "
+                f"batches only; {way_out}."
+            )

@@ -102,6 +102,24 @@ class JobSpending:
         refused = next((ruling for ruling in rulings if not ruling.passed), None)
         return None if refused is None else self._refuse(refused, calendar)
 
+    def objections(self) -> list[str]:
+        """Why the budgets of days and months would refuse the job if it were sent now; nothing is booked."""
+        job, calendar = self.job, self._calendar
+        if not self.budgets.of_window or has_sent(job.folder, job.ledger):
+            return []
+        try:
+            self._check_prices()
+        except BudgetExceededError as error:
+            return [str(error)]
+        pico, book, found = estimated_pico(job.ledger) or 0, Book(job.root), []
+        for budget in self.budgets.of_window:
+            window = window_at(budget.per, calendar.now, calendar.zone)
+            use = use_of(budget, book.days(window.first, window.last).values())
+            if pico and (use.unpriced or use.pico + pico > budget.pico):
+                refused = Ruling(budget=budget, window=window, use=use, passed=False)
+                found.append(f"The job is estimated at ${pico / PICO:.4f}, and {_state_of(refused)}.")
+        return found
+
     def reserve_rest(self) -> Later | None:
         """Reserve what later rounds cost beyond what is reserved; give up those that a budget refuses.
 

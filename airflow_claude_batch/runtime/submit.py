@@ -107,16 +107,16 @@ class SubmitStep:
             raise
 
     def _run(self) -> Step:
-        given = self._given
+        ti = self._context["ti"]
+        conf = getattr(self._context.get("dag_run"), "conf", None) or {}
+        self._given = given = replace(self._given, trial=trial_of(self._given.trial, conf))
         check_direct(
             given.betas,
             direct_below=given.direct_below or 0,
+            trial=given.trial.records is not None and bool(given.trial.direct),
             deadline=given.deadline,
             then=given.on_deadline,
         )
-        ti = self._context["ti"]
-        conf = getattr(self._context.get("dag_run"), "conf", None) or {}
-        self._given = given = replace(given, trial=trial_of(given.trial, conf))
         self._announce()
         try:
             return self._start(ti, conf)
@@ -157,7 +157,8 @@ class SubmitStep:
                 budgets = prepare_for_results(given, self._context, job, self._hook)
                 return self._spend(job, replaced, budgets)
             warnings: list[str] = []
-            prepare_for_results(given, self._context, job, self._hook, warnings)
+            budgets = prepare_for_results(given, self._context, job, self._hook, warnings)
+            warnings += self._spending(job, budgets).objections()
             without_asset_events(self._context)
             return Done(value=plan(job, models, warnings))
 
@@ -168,15 +169,27 @@ class SubmitStep:
         if self._given.recovery.cancel_on_kill and self._submission is not None:
             self._submission.cancel_created()
 
+    def _spending(self, job: Job, budgets: Budgets) -> JobSpending:
+        return JobSpending(job=job, api=self._hook.batches, budgets=budgets, prices=prices_of(self._hook))
+
     def _spend(self, job: Job, replaced: list[Job], budgets: Budgets) -> Step:
         """Send the job, once the book has its estimate and the budgets let it pass."""
         for old in replaced:
             release(old)
-        spending = JobSpending(job=job, api=self._hook.batches, budgets=budgets, prices=prices_of(self._hook))
+        spending = self._spending(job, budgets)
         if job.ledger.request_count and (later := spending.reserve()) is not None:
-            return self._pause(later, job)
+            return self._wait_for_budget(later, job)
         with spending.released_unless_sent():
             return self._send(job, replaced, spending)
+
+    def _wait_for_budget(self, later: Later, job: Job) -> Step:
+        """Come back when a budget may have room; a job that is needed before that is delivered without."""
+        _answer_by_batches(job)  # only they have a deadline; the next try chooses again
+        now = datetime.datetime.now(datetime.UTC)
+        go_on_without_batches(job, self._hook.batches, now, lambda parts: later.reason)
+        if job.ledger.without_batches is None:
+            return self._pause(later, job)
+        return Done(value=job.ledger.handle)
 
     def _send(self, job: Job, replaced: list[Job], spending: JobSpending) -> Step:
         given, api = self._given, self._hook.batches
@@ -291,6 +304,14 @@ def _answer_directly_if_small(job: Job, direct_below: int, *, trial: bool) -> No
         for part in parts:
             part.way = "direct"
     log.info("%s requests are answered by single calls: %s", requests, "a trial" if trial else "they are few")
+
+
+def _answer_by_batches(job: Job) -> None:
+    """Take back that a job of which nothing was sent is answered by single calls."""
+    if direct := [part for part in job.ledger.live_parts if part.way == "direct"]:
+        with job.change():
+            for part in direct:
+                part.way = "batch"
 
 
 def _share(job: Job, dag_ids: list[str]) -> None:

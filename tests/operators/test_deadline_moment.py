@@ -15,6 +15,7 @@ from airflow_claude_batch.common.scalars import scalar
 from airflow_claude_batch.runtime.on_time import check_direct, moment_of
 
 BERLIN, NEW_YORK = "Europe/Berlin", "America/New_York"
+NOON_ELSEWHERE = datetime.time(12, tzinfo=datetime.timezone(datetime.timedelta(hours=-5)))
 AT = datetime.datetime(2026, 11, 28, 6, tzinfo=datetime.UTC)
 
 
@@ -53,11 +54,29 @@ def test_a_deadline_is_a_time_of_day_of_the_dags_zone_a_span_from_the_runs_start
 
 @pytest.mark.parametrize(
     "value",
-    ["25:00", "6", "tomorrow", "2026-11-28", "2026-13-01 06:00", "PTX", 5, True, datetime.timedelta(0)],
+    [
+        "25:00",
+        "6",
+        "tomorrow",
+        "2026-11-28",
+        "2026-13-01 06:00",
+        "PTX",
+        5,
+        True,
+        datetime.timedelta(0),
+        NOON_ELSEWHERE,
+    ],
 )
 def test_what_is_no_deadline_is_refused_where_the_dag_is_written(value: Any) -> None:
     with pytest.raises(ConfigurationError, match="time of day such as 06:00"):
         scalar("deadline", value)
+
+
+@pytest.mark.parametrize("value", ["P99999999D", datetime.datetime(1, 1, 1)])  # noqa: DTZ001
+def test_what_no_date_can_hold_is_refused_when_the_run_has_begun(value: Any) -> None:
+    context: Any = {"dag": SimpleNamespace(timezone=pendulum.timezone("Asia/Tokyo"))}
+    with pytest.raises(ConfigurationError, match=r"deadline is .*, which no date can hold. Nothing was sent"):
+        moment_of(scalar("deadline", value), context)
 
 
 @pytest.mark.parametrize(
@@ -108,6 +127,7 @@ def test_single_calls_keep_to_the_budget(
     ("asked", "refused"),
     [
         ({"direct_below": 5}, "direct_below"),
+        ({"trial": True}, "trial"),
         ({"deadline": datetime.time(6)}, "deadline"),
         ({"deadline": datetime.time(6), "then": "deliver"}, ""),
         ({}, ""),
@@ -116,7 +136,7 @@ def test_single_calls_keep_to_the_budget(
 def test_requests_that_only_batches_take_are_not_promised_single_calls(
     asked: dict[str, Any], refused: str
 ) -> None:
-    given: dict[str, Any] = {"direct_below": 0, "deadline": None, "then": "direct", **asked}
+    given: dict[str, Any] = {"direct_below": 0, "trial": False, "deadline": None, "then": "direct", **asked}
     if not refused:
         check_direct(["output-300k-2026-03-24"], **given)
         return

@@ -94,3 +94,10 @@ def test_a_trial_s_bounds_are_those_of_the_answers_that_it_paid_for(
         bounds = whole[name]
         assert bounds["low"] == pytest.approx(bounds["expected"], rel=0.1)
         assert bounds["high"] == pytest.approx(bounds["expected"], rel=0.1)
+
+
+def test_a_trial_that_was_all_reused_does_not_say_what_the_whole_takes(nights: Nights) -> None:
+    nights.run(rows(range(10)))
+    whole = nights.run(rows(range(100)), trial=10)["trial"]["whole"]
+    nothing = dict.fromkeys(("input_tokens", "output_tokens", "batch_usd", "direct_usd"))
+    assert whole == {"requests": 100, **nothing}

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
+
+from airflow_claude_batch import Budget, Trial
 from airflow_claude_batch.emulator.testing import Emulator
 from tests.operators.conftest import Try
 from tests.operators.test_on_time import one_task, rows
@@ -25,3 +29,38 @@ def test_a_dry_run_binds_nobody_to_its_arguments(emulator: Emulator, tmp_path: P
     cleared = Try(try_number=2, max_tries=1)
     plan = one_task(tmp_path, rows(4), dry_run=True).execute(cleared.context)
     assert (plan["ways"]["batch"], plan["batches"]) == (4, 1)
+
+
+def test_a_trial_of_what_only_batches_take_is_refused_unless_it_goes_by_a_batch(
+    emulator: Emulator, tmp_path: Path
+) -> None:
+    params = {"betas": ["output-300k-2026-03-24"]}
+    for given in ({"trial": 2}, {"conf": 2}):
+        attempt = Try(conf={"claude_batch_trial": given.pop("conf", None)})
+        with pytest.raises(AirflowFailException, match=r"trial asks for single calls.*Trial\(direct=False\)"):
+            one_task(tmp_path, rows(3), message_params=params, **given).execute(attempt.context)
+    assert emulator.journal(method="POST") == []
+    task = one_task(tmp_path, rows(3), message_params=params, trial=Trial(records=2, direct=False))
+    with pytest.raises(TaskDeferred):
+        task.execute(Try().context)
+    assert len(emulator.batches()) == 1
+
+
+def test_a_dry_run_warns_of_budgets_that_would_refuse_it(
+    emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(
+        "AIRFLOW__CLAUDE_BATCH__BUDGETS", '[{"max_usd": 0.0002, "per": "day"}, {"max_usd": 9, "per": "day"}]'
+    )
+    budget = Budget(max_usd=0.0001, per="month", scope="all", on_exceeded="wait")
+    plan = one_task(tmp_path, rows(20), budget=budget, dry_run=True).execute(Try().context)
+    month, day = plan["warnings"]
+    assert month.startswith("The job is estimated at $0.00")
+    assert "$0.0001 a month for all has $0.0001 left in" in month
+    assert "$0.0002 a day for dag:dag has $0.0002 left in" in day
+    assert not list(tmp_path.glob("storage/costs/*"))
+
+    emulator.fault("status", path="/v1/models", times=None, status=404, type="not_found_error")
+    task = one_task(tmp_path, rows(20), budget=budget, dry_run=True, model="claude-next")
+    [warning] = task.execute(Try(run_id="2").context)["warnings"]
+    assert "20 requests have a model without a known price" in warning

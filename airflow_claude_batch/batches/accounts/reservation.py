@@ -77,13 +77,16 @@ def reserve(job: Job, budgets: Sequence[WindowBudget], calendar: Calendar) -> li
     Returns:
         What the budgets say; where the last one refuses, nothing is reserved. Empty where that was done.
     """
-    ledger = job.ledger
+    ledger, old = job.ledger, job.ledger.booking
     fresh = Booking(
         day=calendar.day,
         at=calendar.now,
         pico=estimated_pico(ledger),
         budgets=[msgspec.to_builtins(budget) for budget in budgets],
     )
+    if old is not None and _asks_nothing(ledger):  # it is settled, or will be, in its place
+        _take_budgets(job, old, fresh)
+        return []
     booking = _renewed(job, fresh, calendar)
     if booking.state is BookingState.ADMITTED:
         return []
@@ -136,10 +139,8 @@ def _renewed(job: Job, fresh: Booking, calendar: Calendar) -> Booking:
     old = job.ledger.booking
     if old is not None and old.state is not BookingState.RELEASED:
         same = (old.day, old.pico, old.budgets) == (fresh.day, fresh.pico, fresh.budgets)
-        if has_sent(job.folder, job.ledger) or _asks_nothing(job.ledger):  # it is settled in its place
-            if old.budgets != fresh.budgets:  # one that was raised since holds for later rounds
-                with job.change():
-                    old.budgets = fresh.budgets
+        if has_sent(job.folder, job.ledger):
+            _take_budgets(job, old, fresh)
             return old
         # Long before others take it for left behind.
         if same and calendar.now - old.at < calendar.expiry / 2:
@@ -152,9 +153,16 @@ def _renewed(job: Job, fresh: Booking, calendar: Calendar) -> Booking:
     return fresh
 
 
+def _take_budgets(job: Job, old: Booking, fresh: Booking) -> None:
+    """One that was raised since holds for later rounds."""
+    if old.budgets != fresh.budgets:
+        with job.change():
+            old.budgets = fresh.budgets
+
+
 def _asks_nothing(ledger: Ledger) -> bool:
-    """Whether all of a job is reused, or was delivered."""
-    return all(part.way == "reuse" or part.delivery is not None for part in ledger.live_parts)
+    """Whether all of a job is reused, delivered or given up."""
+    return all(part.way == "reuse" or part.delivery or part.given_up for part in ledger.live_parts)
 
 
 def estimated_pico(ledger: Ledger) -> int | None:

@@ -24,7 +24,8 @@ def extrapolate(trial: Trial, tally: Tally) -> dict[str, Any]:
 
     Returns:
         The trial's own fields and ``whole``: requests, tokens and dollars of the whole input, each with
-        ``expected``, ``low`` and ``high``; dollars are null where no price is known.
+        ``expected``, ``low`` and ``high``; dollars are null where no price is known, tokens and dollars
+        where no answer was paid for, because all were reused.
     """
     answers = sum(spending.requests for spending in tally.spending)
     sums = {
@@ -39,22 +40,18 @@ def extrapolate(trial: Trial, tally: Tally) -> dict[str, Any]:
     whole: dict[str, Any] = {"requests": trial.of}
     for name, total in sums.items():
         share = _margin(answers, total, tally.squares.get(name, 0))
-        whole[name] = _range(_up(total, answers, trial.of), share, digits=0)
+        whole[name] = _range(total / answers * trial.of, share, digits=0) if answers else None
     share = _margin(answers, _total(paid) or 0, tally.squares.get("cost", 0))
     for name, picos in (("batch_usd", batch), ("direct_usd", standard)):
         known = _total(picos)
-        usd = None if known is None else known / PICO
-        whole[name] = None if usd is None else _range(_up(usd, answers, trial.of), share, digits=6)
+        usd = None if known is None or not answers else known / PICO / answers * trial.of
+        whole[name] = None if usd is None else _range(usd, share, digits=6)
     return {**msgspec.structs.asdict(trial), "whole": whole}
 
 
 def _total(picos: list[int | None]) -> int | None:
     known = [pico for pico in picos if pico is not None]
     return sum(known) if known and len(known) == len(picos) else None
-
-
-def _up(total: float, answers: int, of: int) -> float:
-    return total / answers * of if answers else 0.0
 
 
 def _margin(answers: int, total: float, squares: float) -> float | None:

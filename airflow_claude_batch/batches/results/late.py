@@ -84,11 +84,16 @@ def _begin(
         return False
     open_requests = sum(part.request_count for part in waiting)
     if on_time.then == "fail":
-        ids = ", ".join(part.batch_id for part in running if part.batch_id) or "none"
+        ids = ", ".join(part.batch_id for part in running if part.batch_id)
+        left = "None of them is in a batch. Clear the task to send them."
+        if ids:
+            left = (
+                f"The batches go on and were left alone: {ids}. Clear the task to deliver them when they "
+                "have ended."
+            )
         raise DeadlineMissedError(
             f"{open_requests} of {ledger.request_count} requests are not answered at the deadline "
-            f"({on_time.at}), and on_deadline is 'fail'. The batches go on and were left alone: {ids}. Clear "
-            "the task to deliver them when they have ended."
+            f"({on_time.at}), and on_deadline is 'fail'. {left}"
         )
     estimated = ledger.estimate.get("requests") or ledger.request_count
     too_dear = on_time.too_dear(ledger.estimate, open_requests / max(estimated, 1))

@@ -43,9 +43,12 @@ def unsent_records(folder: Folder, ledger: Ledger, part: Part) -> Iterator[Error
 
 
 def _late_records(folder: Folder, part: Part) -> Iterator[ErroredRecord]:
-    """The requests of a part that there was no time to send."""
+    """The requests of a part that there was no time to send, nor a budget for it after a clear."""
+    message = LATE_REASON
+    if part.given_up != LATE_REASON:
+        message = f"{LATE_REASON}; not sent again: {part.given_up}"
     for row in stored_inputs(folder, part.inputs):
-        yield _retryable(row, part, "errored", LATE, LATE_REASON)
+        yield _retryable(row, part, "errored", LATE, message)
 
 
 def _retryable(
