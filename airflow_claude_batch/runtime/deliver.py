@@ -46,7 +46,7 @@ from airflow_claude_batch.hooks.claude_batch import ClaudeBatchHook
 from airflow_claude_batch.runtime.budgets import Budgets, declared_budget
 from airflow_claude_batch.runtime.reporting import report, tell
 from airflow_claude_batch.runtime.reuse import job_answers
-from airflow_claude_batch.runtime.spending import JobSpending, prices_of
+from airflow_claude_batch.runtime.spending import JobSpending, prices_of, settle_replaced
 from airflow_claude_batch.runtime.task import generation_of
 from airflow_claude_batch.runtime.trying import without_asset_events
 from airflow_claude_batch.runtime.waiting import (
@@ -238,7 +238,9 @@ class ResultsStep:
                 spool_next(job)
             summary = delivery.finish(job)
             self._spending(job).settle()
-            return Done(value=summary)
+        if not folder.url.endswith("/job-1"):  # the first has replaced none
+            settle_replaced(folder, root, self._hook)
+        return Done(value=summary)
 
     def _check_claims(self, batch_ids: list[str]) -> None:
         """Another DAG's answers are no more to be had by their batch ids than by their job."""

@@ -39,11 +39,14 @@ from airflow_claude_batch.batches.accounts.reservation import (
     reserve,
     settle,
 )
+from airflow_claude_batch.batches.api.foreign_text import describe_error
 from airflow_claude_batch.batches.cost.prices import PriceBook
 from airflow_claude_batch.batches.cost.spending import PICO
 from airflow_claude_batch.batches.errors import BudgetExceededError
-from airflow_claude_batch.batches.job.job import Later
+from airflow_claude_batch.batches.job.history import History
+from airflow_claude_batch.batches.job.job import Later, open_job
 from airflow_claude_batch.batches.job.ledger import BookingState
+from airflow_claude_batch.batches.results.replaced import count_replaced
 from airflow_claude_batch.batches.submission.estimate import estimate
 from airflow_claude_batch.common.metrics import AirflowMetrics
 from airflow_claude_batch.common.settings import (
@@ -57,6 +60,7 @@ if TYPE_CHECKING:
     from airflow_claude_batch.batches.api.client import BatchesApi
     from airflow_claude_batch.batches.job.job import Job
     from airflow_claude_batch.batches.job.part import Part
+    from airflow_claude_batch.batches.storage import Folder
     from airflow_claude_batch.hooks.claude_batch import ClaudeBatchHook
 
 log = logging.getLogger(__name__)
@@ -253,6 +257,30 @@ class JobSpending:
         if (refused and not again) or (first and alert.kind == EXCEEDED):
             for callback in self.budgets.callbacks.get(budget.id, ()):
                 call(callback, as_event(alert))
+
+
+def settle_replaced(folder: Folder, root: Folder, hook: ClaudeBatchHook) -> None:
+    """Book what jobs have cost that another one has replaced, in place of their estimates.
+
+    Args:
+        folder: Of the job that has replaced them.
+        root: ``storage_path``.
+        hook: Of its connection.
+    """
+    try:
+        for known in History.read(folder.parent).jobs:
+            ledger = known.ledger
+            if not ledger.superseded_by or ledger.booking is None or not has_sent(known.folder, ledger):
+                continue
+            with open_job(root, known.folder.url) as job:
+                factor = price_factor(hook.connection_price_factor)
+                if not is_settled(job) and count_replaced(job, hook.batches, factor):
+                    budgets = Budgets.booked(job.ledger)
+                    JobSpending(job=job, api=hook.batches, budgets=budgets, prices=prices_of(hook)).settle()
+    except Exception as error:  # noqa: BLE001  # the job itself is complete
+        log.warning(
+            "What replaced jobs in %s have cost is not booked: %s", folder.parent.url, describe_error(error)
+        )
 
 
 def prices_of(hook: ClaudeBatchHook) -> PriceBook:
