@@ -83,7 +83,8 @@ def _print_table(rows: Sequence[Row], output: str) -> None:
     texts = [{name: escape(_text(value)) for name, value in row.items()} for row in rows]
     if output == "plain" or len(rows) >= PLAIN_FROM:
         texts = [{name: _text(value) for name, value in row.items()} for row in rows]
-        _console().print_as_plain_table(texts)
+        with contextlib.redirect_stdout(_output()):  # it uses `print`
+            _console().print_as_plain_table(texts)
     else:
         _console().print_as_table(texts)
 
@@ -103,7 +104,12 @@ def _text(value: Any) -> str:
 def _console() -> Any:
     from airflow.cli.simple_table import AirflowConsole
 
-    return AirflowConsole(file=_output())
+    class Console(AirflowConsole):  # type: ignore[misc]
+        def on_broken_pipe(self) -> None:
+            """Leave it to whoever has made the exit code of it; rich ends the process with 1."""
+            raise  # noqa: PLE0704  # called while a BrokenPipeError is handled
+
+    return Console(file=_output())
 
 
 def batches(number: int) -> str:

@@ -15,7 +15,7 @@ import pytest
 
 from airflow_claude_batch.batches.api.client import BatchesApi
 from airflow_claude_batch.batches.storage import Folder
-from airflow_claude_batch.cli import jobs
+from airflow_claude_batch.cli import jobs, printing
 from airflow_claude_batch.cli.printing import say
 from airflow_claude_batch.emulator.testing import Emulator
 from tests.batches.helpers import records, submit
@@ -115,3 +115,27 @@ def test_the_emulator_is_one_of_the_commands() -> None:
 
 def test_the_page_of_the_documentation_is_what_the_parser_says() -> None:
     assert reference.PAGE.read_text() == reference.page(), "run: python -m tests.cli.reference"
+
+
+def test_plain_rows_and_a_long_table_are_in_the_output(
+    run: Run, root: Folder, api: BatchesApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit(root, api, records(1))
+    plain = run("list", "-o", "plain")
+    assert ("reports/scheduled__" in plain.out, plain.err) == (True, "")
+    monkeypatch.setattr(printing, "PLAIN_FROM", 1)
+    assert run("list") == plain
+
+
+@pytest.mark.parametrize("output", ["table", "plain", "json", "yaml"])
+def test_a_reader_that_has_enough_is_no_error(root: Folder, api: BatchesApi, output: str) -> None:
+    submit(root, api, records(1))
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "airflow_claude_batch.cli", "list", "-o", output]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(
+        command, env=environment, stdout=write, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+    )
+    os.close(write)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
