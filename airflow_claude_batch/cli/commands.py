@@ -320,6 +320,11 @@ COMMANDS: tuple[Command, ...] = (
                 metavar="DAYS",
                 help="default: the setting retention_days",
             ),
+            argument(
+                "--undelivered",
+                action="store_true",
+                help="also jobs that are sent and not delivered yet: a new try would pay for them again",
+            ),
             argument("--dry-run", action="store_true", help="only count"),
             YES,
             STORAGE_PATH,

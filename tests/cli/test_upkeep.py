@@ -11,7 +11,7 @@ from airflow_claude_batch.batches.api.client import BatchesApi
 from airflow_claude_batch.batches.job import lease
 from airflow_claude_batch.batches.storage import Folder
 from airflow_claude_batch.emulator.testing import Emulator
-from tests.batches.helpers import IDENTITY, records, submit
+from tests.batches.helpers import IDENTITY, creates, records, submit
 from tests.cli.conftest import Run
 
 
@@ -47,13 +47,35 @@ def test_the_doctor_says_what_is_wrong(
 def test_a_purge_leaves_nothing_of_a_job_behind(run: Run, root: Folder, api: BatchesApi) -> None:
     for generation in (1, 2):
         submit(root, api, records(3 + generation), generation=generation)
-    assert "would delete 2 jobs" in run("purge", "--older-than", "0", "--dry-run").out
-    assert run("purge", "--older-than", "0").code == 2  # nobody is here to say yes
-    done = run("purge", "--older-than", "0", "--yes")
+    purge = ("purge", "--older-than", "0", "--undelivered")
+    assert "would delete 2 jobs" in run(*purge, "--dry-run").out
+    assert run(*purge).code == 2  # nobody is here to say yes
+    done = run(*purge, "--yes")
     assert "deleted 2 jobs, 2 claims, 0 intents and 1 empty task folders with their leases" in done.out
     left = [path for path in Path(root.path).rglob("*") if path.is_file()]
     assert [path.name for path in left] == ["exclusive-create"]
     assert not (Path(root.path) / "jobs").joinpath(IDENTITY.dag_id).exists()
+
+
+def test_a_purge_leaves_alone_what_is_sent_and_not_delivered_unless_it_is_told_to_delete_it(
+    run: Run, root: Folder, api: BatchesApi, emulator: Emulator, tmp_path: Path
+) -> None:
+    emulator.settings(duration=0.01)
+    submit(root, api, records(3))
+    for last in ("--dry-run", "--yes"):
+        kept = run("purge", "--older-than", "0", last)
+        assert ("delete 0 jobs" in kept.out.replace("deleted", "delete"), kept.code) == (True, 0)
+        assert "1 jobs are left alone: they are sent and not delivered" in kept.err
+    asked = run("purge", "--older-than", "0", "--undelivered")
+    assert ("Delete 1 jobs" in asked.err, "1 of the jobs are sent and not delivered" in asked.err) == (
+        True,
+        True,
+    )
+    assert submit(root, api, records(3), generation=2)[1] is None
+    assert creates(emulator) == 1
+    [job] = [row["job"] for row in run("list", "-o", "json").data]
+    assert run("retry", job, "--output", tmp_path / "out", "--poll-interval", "0.1").code == 0
+    assert "deleted 1 jobs" in run("purge", "--older-than", "0", "--yes").out
 
 
 def test_a_purge_leaves_a_job_alone_that_somebody_is_at_work_on(
@@ -61,7 +83,7 @@ def test_a_purge_leaves_a_job_alone_that_somebody_is_at_work_on(
 ) -> None:
     (batch_id,), _ = submit(root, api, records(3))
     with lease.hold(IDENTITY.folder(root)):
-        done = run("purge", "--older-than", "0", "--yes")
+        done = run("purge", "--older-than", "0", "--undelivered", "--yes")
     assert ("deleted 0 jobs" in done.out, "1 jobs were left alone" in done.err) == (True, True)
     assert run("whose", batch_id).code == 0
 

@@ -32,6 +32,8 @@ from airflow_claude_batch.batches.storage import Folder
 
 log = logging.getLogger(__name__)
 
+RESULTS_KEPT = datetime.timedelta(days=29)
+"""By the API."""
 HOMES_AT_ONCE = 50
 """Task instances whose files are deleted by the same calls: S3 takes 1,000 names in one."""
 
@@ -47,6 +49,9 @@ class Purged:
     """Folders of task instances that had no job left; leases and the names of current jobs were in them."""
     left_alone: int = 0
     """Jobs whose ledger cannot be read, or that somebody is at work on."""
+    undelivered: int = 0
+    """Jobs whose batches the API still has and nothing has delivered: a new try would send and pay for all
+    of it again. Left alone, or among the deleted ones, as was asked for."""
 
 
 @dataclass(kw_only=True)
@@ -57,6 +62,7 @@ class _Found:
     old: list[tuple[Listed, list[str]]] = field(default_factory=list)
     """Jobs to delete, with their batches."""
     left_alone: int = 0
+    undelivered: int = 0
     goes: bool = False
     """Whether no job is left, so that all else that is stored for it is of no use."""
 
@@ -66,6 +72,7 @@ def purge(
     *,
     older_than: datetime.timedelta,
     dry_run: bool = False,
+    undelivered: bool = True,
     tell: Callable[[int], None] = lambda _: None,
 ) -> Purged:
     """Delete jobs that were created longer ago, their claims, and stale intents.
@@ -76,14 +83,16 @@ def purge(
         root: ``storage_path``.
         older_than: Age of a job.
         dry_run: Only count.
+        undelivered: Whether those go, too, that are sent, not delivered, and young enough to be.
         tell: Is told after each task instance how many were looked at.
     """
     limit = datetime.datetime.now(datetime.UTC) - older_than
     purged, due = Purged(), list[_Found]()
-    looks = side_by_side(lambda home: _look(home, limit), homes(root), at_once(root))
+    looks = side_by_side(lambda home: _look(home, limit, undelivered=undelivered), homes(root), at_once(root))
     with contextlib.closing(looks):
         for number, found in enumerate(looks, 1):
             purged.left_alone += found.left_alone
+            purged.undelivered += found.undelivered
             due.append(found)
             if len(due) == HOMES_AT_ONCE:
                 _delete(root, due, purged, dry_run=dry_run)
@@ -98,7 +107,7 @@ def purge(
     return purged
 
 
-def _look(home: Home, limit: datetime.datetime) -> _Found:
+def _look(home: Home, limit: datetime.datetime, *, undelivered: bool) -> _Found:
     found = _Found(home=home)
     old: list[tuple[Listed, Ledger]] = []
     kept = 0
@@ -109,7 +118,11 @@ def _look(home: Home, limit: datetime.datetime) -> _Found:
             log.warning("Left alone: %s", foreign_text(error))
             kept, found.left_alone = kept + 1, found.left_alone + 1
             continue
-        if ledger is not None and ledger.created_at < limit:
+        is_old = ledger is not None and ledger.created_at < limit
+        if ledger is not None and is_old and _is_to_be_delivered(ledger):
+            found.undelivered += 1
+            is_old = undelivered
+        if ledger is not None and is_old:
             old.append((job, ledger))
         else:
             kept += ledger is not None
@@ -117,15 +130,24 @@ def _look(home: Home, limit: datetime.datetime) -> _Found:
         return found
     lease = home.newest_lease
     written = _written(home, lease)
-    is_old = written is None or written < limit  # nobody has worked there since
-    if not old and not is_old:
+    is_left = written is None or written < limit  # nobody has worked there since
+    if not old and not is_left:
         return found
     if _is_at_work(home, lease, is_long_ago=written is not None and written < limit - MARGIN):
         found.left_alone += len(old)
         return found
     found.old = [(job, [part.batch_id for part in ledger.parts if part.batch_id]) for job, ledger in old]
-    found.goes = not kept and is_old
+    found.goes = not kept and is_left
     return found
+
+
+def _is_to_be_delivered(ledger: Ledger) -> bool:
+    """Whether it has batches, paid for, whose results the API still has and nobody has fetched."""
+    since = datetime.datetime.now(datetime.UTC) - RESULTS_KEPT
+    return not ledger.superseded_by and any(
+        part.delivery is None and (part.submitted_at or part.intent_at or since) > since
+        for part in ledger.live_parts
+    )
 
 
 def _written(home: Home, lease: str) -> datetime.datetime | None:
