@@ -14,11 +14,10 @@ from airflow_claude_batch.batches.results.delivery import Delivery
 from airflow_claude_batch.batches.results.output.directory import open_directory
 from airflow_claude_batch.batches.results.part_delivery import Sent
 from airflow_claude_batch.cli.command import DONE
-from airflow_claude_batch.cli.places import api_of, folder_at, storage
+from airflow_claude_batch.cli.places import api_of, folder_at, price_factor_of, storage
 from airflow_claude_batch.cli.printing import note
 from airflow_claude_batch.cli.summaries import print_summary
 from airflow_claude_batch.cli.wait import wait_until_ended
-from airflow_claude_batch.common.settings import price_factor
 
 if TYPE_CHECKING:
     from airflow_claude_batch.batches.job.ledger import Ledger
@@ -44,7 +43,7 @@ def fetch(options: argparse.Namespace) -> int:
     )
     wait_until_ended(api, batch_ids, poll_interval=options.poll_interval, at_once=not options.wait)
     reading = Reading(include_message=options.include_message)
-    delivery = Delivery(api=api, output=output, reading=reading, price_factor=price_factor())
+    delivery = Delivery(api=api, output=output, reading=reading, price_factor=price_factor_of(api))
     sent = {batch_id: one for batch_id, one in known.items() if one is not None}
     print_summary(delivery.deliver_batches(batch_ids, sent, incomplete=options.incomplete), options.shown_as)
     return DONE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from airflow_claude_batch.batches.job.claims import BATCH_ID, find_claim
 from airflow_claude_batch.batches.job.history import current_job
 from airflow_claude_batch.batches.job.identity import root_relative
 from airflow_claude_batch.cli.command import NothingFoundError
-from airflow_claude_batch.common.settings import open_folder, storage_root
+from airflow_claude_batch.common.settings import open_folder, price_factor, storage_root
 
 if TYPE_CHECKING:
     from airflow_claude_batch.batches.api.client import BatchesApi
@@ -109,3 +110,10 @@ def api_of(options: argparse.Namespace, ledger: Ledger | None = None) -> Batches
 
     recorded = ledger.conn_id if ledger is not None else ""
     return ClaudeBatchHook(options.conn_id or recorded or DEFAULT_CONNECTION).batches
+
+
+def price_factor_of(api: BatchesApi) -> Decimal:
+    """The discount of the connection that an API is reached over, else the setting's."""
+    from airflow_claude_batch.hooks.claude_batch import ClaudeBatchHook
+
+    return price_factor(ClaudeBatchHook(api.conn_id).connection_price_factor)

@@ -107,7 +107,7 @@ def _console() -> Any:
     class Console(AirflowConsole):  # type: ignore[misc]
         def on_broken_pipe(self) -> None:
             """Leave it to whoever has made the exit code of it; rich ends the process with 1."""
-            raise  # noqa: PLE0704  # called while a BrokenPipeError is handled
+            raise  # called while a BrokenPipeError is handled
 
     return Console(file=_output())
 

@@ -24,13 +24,14 @@ from airflow_claude_batch.cli.places import (
     find_job,
     folder_at,
     name_of,
+    price_factor_of,
     retry_line,
     text_of,
 )
 from airflow_claude_batch.cli.printing import confirm, note, progress, say
 from airflow_claude_batch.cli.summaries import print_summary
 from airflow_claude_batch.cli.view import tally_of
-from airflow_claude_batch.common.settings import open_folder, price_factor
+from airflow_claude_batch.common.settings import open_folder
 from airflow_claude_batch.runtime.reuse import job_answers
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def delivery_of(options: argparse.Namespace, ledger: Ledger, api: BatchesApi) ->
         quotes=tuple(place.quotes),
         user_check=load_check(options.check) if options.check else None,
     )
-    return Delivery(api=api, output=output, reading=reading, price_factor=price_factor())
+    return Delivery(api=api, output=output, reading=reading, price_factor=price_factor_of(api))
 
 
 def _check(folder: Folder, ledger: Ledger, chosen: Chosen | None) -> None:

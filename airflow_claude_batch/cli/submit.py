@@ -34,6 +34,7 @@ from airflow_claude_batch.cli.places import (
     api_of,
     name_of,
     place_at,
+    price_factor_of,
     retry_line,
     storage,
     text_of,
@@ -46,7 +47,6 @@ from airflow_claude_batch.common.settings import (
     allow_unsafe_storage,
     compress_spool,
     open_folder,
-    price_factor,
 )
 from airflow_claude_batch.runtime.budgets import Budgets
 from airflow_claude_batch.sources import Files
@@ -80,12 +80,15 @@ def submit(options: argparse.Namespace) -> int:
     delivery = _delivery(root, url, options, api) if options.output else None
     try:
         batch_ids = submit_all(root, url, api)
-        say(f"{name}: {batches(len(batch_ids))}, {', '.join(batch_ids[:3])}")
+        sent = f"{name}: {batches(len(batch_ids))}, {', '.join(batch_ids[:3])}"
         if delivery is None or not options.wait:
+            say(sent)
             note(f"When they have ended: {retry_line(options, name, *_rest(options))}")
             return DONE
+        note(sent)  # the summary is what was asked for
         summary = deliver(root, url, delivery, poll_interval=options.poll_interval)
-    except KeyboardInterrupt:
+    except BaseException:
+        # Without a --name the same command would make another job, and pay again.
         note(f"Go on with: {retry_line(options, name, *_rest(options))}")
         raise
     print_summary(summary, options.shown_as)
@@ -137,7 +140,7 @@ def _store(root: Folder, options: argparse.Namespace, api: BatchesApi) -> str:
                 old.superseded_by = job.folder.url
         found = estimate(
             job,
-            PriceBook(datetime.datetime.now(datetime.UTC), price_factor()),
+            PriceBook(datetime.datetime.now(datetime.UTC), price_factor_of(api)),
             api=api,
             expected_output=options.expected_output_tokens,
         )
@@ -180,19 +183,36 @@ def _input(options: argparse.Namespace, api: BatchesApi, schema: OutputSchema | 
     models = Models(api=api)
     return Input(
         records=partial(_records, source, options.trial),
-        defaults={
-            **{name: _value(text) for name, text in options.param},
-            "model": options.model,
-            "max_tokens": options.max_tokens,
-            "system": _text(options.system),
-            "output_config": schema.output_config() if schema else None,
-        },
+        defaults=_defaults(options, schema),
         compress=compress_spool(),
         recipe=recipe,
         complete=partial(_complete, models=models),
         check=partial(models.check, recipe.requirements),
         bad_fraction=options.bad_records,
     )
+
+
+def _defaults(options: argparse.Namespace, schema: OutputSchema | None) -> dict[str, Any]:
+    """Parameters of all requests; each may be said in one way only.
+
+    Raises:
+        ConfigurationError: For one that is said in two.
+    """
+    params = {name: _value(text) for name, text in options.param}
+    flags = {"model": options.model, "max_tokens": options.max_tokens, "system": _text(options.system)}
+    given = {name: value for name, value in flags.items() if value is not None}
+    twice = [(name, f"--{name.replace('_', '-')}") for name in given if name in params]
+    if schema is not None:
+        own = params.get("output_config")
+        if own is not None and (not isinstance(own, dict) or "format" in own):
+            twice.append(("output_config", "--schema"))
+        else:
+            given["output_config"] = {**(own or {}), **schema.output_config()}
+    for name, flag in twice:
+        raise ConfigurationError(
+            f"--param {name}=… and {flag} say the same; leave one out. Nothing was sent."
+        )
+    return {"model": None, **params, **given}
 
 
 def _records(source: Files, trial: int | None) -> Iterator[Any]:

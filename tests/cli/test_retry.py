@@ -12,7 +12,7 @@ from airflow_claude_batch.batches.job import lease
 from airflow_claude_batch.batches.storage import Folder
 from airflow_claude_batch.emulator.testing import Emulator
 from tests.batches.delivering import read_both
-from tests.batches.helpers import IDENTITY, creates, records, sent_ids, submit
+from tests.batches.helpers import IDENTITY, creates, records, sent_ids, started, submit
 from tests.cli.conftest import Run
 
 JOB = "reports/scheduled__2026-11-22T00:00:00+00:00/submit/job-1"
@@ -103,3 +103,15 @@ def test_what_a_budget_has_no_room_for_is_not_sent_again_until_it_is_raised(
         assert (said in done.err, "a day for all has $0.0" in done.err) == (True, bool(said)), done.err
         assert sorted(read_both(out)[1]) == failed
     assert creates(emulator) == 3
+
+
+def test_a_job_that_was_stored_without_an_estimate_is_held_to_a_budget_for_one_too(
+    run: Run, root: Folder, emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with started(root, records(3)):
+        pass
+    budgets = '[{"max_usd": 0.0000001, "per": "job", "scope": "all"}]'
+    monkeypatch.setenv("AIRFLOW__CLAUDE_BATCH__BUDGETS", budgets)
+    done = run("retry", JOB, "--output", tmp_path / "out")
+    assert (done.code, "above max_usd=1e-07. Nothing was sent" in done.err) == (2, True), done.err
+    assert creates(emulator) == 0

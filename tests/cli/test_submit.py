@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from airflow_claude_batch.batches.storage import Folder
-from airflow_claude_batch.emulator.testing import Emulator
+from airflow_claude_batch.emulator.testing import RETRIEVE, Emulator
 from tests.batches.delivering import read_both
 from tests.batches.helpers import creates
 from tests.cli.conftest import Done, Run
@@ -69,6 +71,32 @@ def test_a_budget_holds_for_what_is_sent_from_a_terminal_too(
     assert creates(emulator) == 1
 
 
+@pytest.mark.parametrize(
+    ("budgets", "arguments"),
+    [("", ["--max-usd", "0.0000001"]), ('[{"max_usd": 0.0000001, "per": "job", "scope": "all"}]', [])],
+)
+def test_a_job_that_is_too_dear_is_not_sent_by_a_retry_either(
+    run: Run,
+    emulator: Emulator,
+    file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    budgets: str,
+    arguments: list[str],
+) -> None:
+    monkeypatch.setenv("AIRFLOW__CLAUDE_BATCH__BUDGETS", budgets)
+    submitted = submit(run, file, "--name", "dear", *arguments)
+    retried = run("retry", "claude-batch-cli/dear/submit/job-1", "--output", tmp_path / "out")
+    for refused in (submitted, retried):
+        assert (refused.code, "above max_usd=1e-07. Nothing was sent" in refused.err) == (2, True), (
+            refused.err
+        )
+    assert creates(emulator) == 0
+    monkeypatch.delenv("AIRFLOW__CLAUDE_BATCH__BUDGETS")
+    assert submit(run, file, "--name", "dear", "--max-usd", "1").code == 0
+    assert creates(emulator) == 1
+
+
 def test_a_dry_run_checks_and_estimates_and_leaves_nothing(
     run: Run, root: Folder, emulator: Emulator, file: Path
 ) -> None:
@@ -100,6 +128,55 @@ def test_a_name_is_one_job_as_long_as_its_rows_are_the_same(
     assert run("list", "--state", "replaced", "-o", "json").data[0]["job"].endswith("twice/submit/job-1")
 
 
+def test_a_parameter_is_sent_whatever_flags_there_are_for_others(
+    run: Run, root: Folder, file: Path, tmp_path: Path
+) -> None:
+    asked = ("--prompt", "How is it? {{ text }}", "--custom-id", "id", "--schema", tmp_path / "schema.json")
+    given = {
+        "model": "claude-haiku-4-5",
+        "max_tokens": 50,
+        "system": "Be brief.",
+        "output_config": {"effort": "low"},
+    }
+    params = [word for name, value in given.items() for word in ("--param", f"{name}={_as_text(value)}")]
+    assert run("submit", file, *asked, *params, "--name", "by-param").code == 0
+    [stored] = Path(root.path).glob("jobs/claude-batch-cli/by-param/submit/job-1/requests-*.jsonl")
+    for line in stored.read_text().splitlines():
+        sent = json.loads(line)["params"]
+        assert sent["output_config"].pop("format")["type"] == "json_schema"
+        assert {name: sent[name] for name in given} == given
+    taken = run("submit", file, *asked, *params, "--param", 'output_config={"format": {}}')
+    assert (taken.code, "--param output_config=… and --schema" in taken.err) == (2, True), taken.err
+
+
+def _as_text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+@pytest.mark.parametrize("factor", [None, 0.5])
+def test_a_connections_discount_holds_in_records_summary_and_book(
+    run: Run, emulator: Emulator, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factor: Any
+) -> None:
+    emulator.settings(duration=0.01)
+    wait = ("--wait", "--output", tmp_path / "out", "--poll-interval", "0.1", "-o", "json")
+    connection = {"conn_type": "anthropic", "password": "k", "host": emulator.url}
+    listed = submit(run, file, "--name", "list-price", *wait).data["cost"]["total_usd"]
+    extra = {} if factor is None else {"price_factor": factor}
+    monkeypatch.setenv("AIRFLOW_CONN_ANTHROPIC_DEFAULT", json.dumps({**connection, "extra": extra}))
+    wait = ("--wait", "--output", tmp_path / "less", "--poll-interval", "0.1", "-o", "json")
+    done = submit(run, file, "--name", "discounted", "--tag", "team=growth", *wait)
+    fetched = run("fetch", emulator.batches()[-1]["id"], "--output", tmp_path / "fetched", "-o", "json")
+    retried = run(
+        "retry", "claude-batch-cli/discounted/submit/job-1", "--output", tmp_path / "again", *wait[3:]
+    )
+    booked = {row["team"]: row["total_usd"] for row in run("costs", "--by", "tag:team", "-o", "json").data}
+    expected = pytest.approx(listed * (factor or 1))
+    for summary in (done.data, fetched.data, retried.data):
+        assert summary["cost"]["total_usd"] == expected
+    assert booked["growth"] == expected
+    assert sum(row["cost_usd"] for row in read_both(tmp_path / "less")[0].values()) == expected
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -109,6 +186,8 @@ def test_a_name_is_one_job_as_long_as_its_rows_are_the_same(
         (["--model", "claude-nobody"], "knows no model"),
         (["--schema", __file__], "is no JSON"),
         (["--param", "temperature"], "name=value"),
+        (["--param", "model=claude-haiku-4-5"], "--param model=… and --model say the same"),
+        (["--param", "max_tokens=9"], "--param max_tokens=… and --max-tokens say the same"),
         (["--conn-id", "nobody"], "isn't defined"),
     ],
 )
@@ -191,3 +270,16 @@ def test_the_command_that_it_names_for_later_is_one_that_works(
     done = run(*words[1:], "--poll-interval", "0.1")
     assert done.code == 0, done.err
     assert len(read_both(tmp_path / "out")[0]) == 4
+
+
+def test_after_an_error_it_names_the_command_that_goes_on_and_pays_nothing_again(
+    run: Run, emulator: Emulator, file: Path, tmp_path: Path
+) -> None:
+    emulator.settings(duration=0.01)
+    emulator.fault("status", method="GET", path=RETRIEVE, status=401, times=1)
+    failed = submit(run, file, "--wait", "--output", tmp_path / "out", "--poll-interval", "0.1")
+    assert (failed.code, "HTTP 401" in failed.err) == (2, True), failed.err
+    [line] = [line for line in failed.err.splitlines() if line.startswith("Go on with: ")]
+    words = shlex.split(line.removeprefix("Go on with: "))
+    done = run(*words[1:], "--poll-interval", "0.1")
+    assert (done.code, len(read_both(tmp_path / "out")[0]), creates(emulator)) == (0, 4, 1), done.err

@@ -8,7 +8,7 @@ will really be, only the user can say.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -90,6 +90,22 @@ class Estimate:
     """The same, if every answer is as long as ``max_tokens`` allows."""
     standard_pico: int = 0
     """What it would cost outside a batch."""
+
+    @classmethod
+    def of(cls, known: Mapping[str, Any]) -> Estimate:
+        """What a ledger has recorded of one, see `as_dict`."""
+        return cls(
+            method=known["method"],
+            by_max_tokens=known["output_tokens"] == known["max_output_tokens"],
+            requests=known["requests"],
+            input_tokens=known["input_tokens"],
+            output_tokens=known["output_tokens"],
+            max_output_tokens=known["max_output_tokens"],
+            unpriced_requests=known["unpriced_requests"],
+            pico=round((known["total_usd"] or 0) * PICO),
+            bound_pico=round((known["upper_bound_usd"] or 0) * PICO),
+            standard_pico=round((known["standard_usd"] or 0) * PICO),
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """For XCom and the ledger; dollars are None where no request has a known price."""
