@@ -170,6 +170,12 @@ def _check(folder: Folder, ledger: Ledger, chosen: Chosen | None) -> None:
             f"{folder.url} was made of its batches, and what was sent in them is not known. Clear its "
             "submission, which stores the requests."
         )
+    by_calls = ledger.without_batches == "direct" or any(part.way == "direct" for part in ledger.live_parts)
+    if chosen is not None and by_calls:
+        raise ConfigurationError(
+            f"{folder.url} was answered by single calls, which only a task makes. Submit the rows of its "
+            "errored records as a job of their own. Nothing was sent or changed."
+        )
 
 
 def _is_open(ledger: Ledger) -> bool:

@@ -9,9 +9,11 @@ import pytest
 
 from airflow_claude_batch.batches.api.client import BatchesApi
 from airflow_claude_batch.batches.job import lease
+from airflow_claude_batch.batches.job.job import open_job
 from airflow_claude_batch.batches.storage import Folder
-from airflow_claude_batch.emulator.testing import Emulator
+from airflow_claude_batch.emulator.testing import MESSAGES, Emulator
 from tests.batches.delivering import read_both
+from tests.batches.direct.calling import calls, start_direct
 from tests.batches.helpers import IDENTITY, creates, records, sent_ids, started, submit
 from tests.cli.conftest import Run
 
@@ -115,3 +117,18 @@ def test_a_job_that_was_stored_without_an_estimate_is_held_to_a_budget_for_one_t
     done = run("retry", JOB, "--output", tmp_path / "out")
     assert (done.code, "above max_usd=1e-07. Nothing was sent" in done.err) == (2, True), done.err
     assert creates(emulator) == 0
+
+
+def test_a_job_of_single_calls_is_left_as_it_is(
+    run: Run, root: Folder, emulator: Emulator, tmp_path: Path
+) -> None:
+    emulator.fault("status", path=MESSAGES, times=1, status=400, message="max_tokens: too high")
+    url = start_direct(root, records(5), per_part=3)
+    with open_job(root, url) as job:
+        calls(job, emulator.url).run()
+    assert run("retry", JOB, "--output", tmp_path / "out").code == 0
+    before = run("show", JOB, "-o", "json").data
+    (tmp_path / "ids").write_text("\n".join(read_both(tmp_path / "out")[1]))
+    done = run("retry", JOB, "--only", "ids", tmp_path / "ids", "--yes")
+    assert (done.code, "Nothing was sent or changed" in done.err) == (2, True), done.err
+    assert run("show", JOB, "-o", "json").data == before
