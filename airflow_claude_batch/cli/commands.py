@@ -71,8 +71,7 @@ COMMANDS: tuple[Command, ...] = (
         name="list",
         function="jobs:list_jobs",
         help="List jobs with state, batches, counts and cost",
-        more="Reads storage_path only. With --strangers it asks the API for batches that no job there "
-        "claims.",
+        more="Reads storage_path only. With --strangers it asks the API for batches that no job there has.",
         arguments=(
             argument("--dag", metavar="DAG_ID", help="only this DAG's"),
             argument("--state", metavar="STATE", help="only those in this state, for example waiting"),
@@ -83,7 +82,7 @@ COMMANDS: tuple[Command, ...] = (
                 help="only those created since a date, or a span ago (7d, 12h)",
             ),
             argument("--tag", type=named_value, metavar="NAME=VALUE", help="only those with this tag"),
-            argument("--strangers", action="store_true", help="batches that no job claims, instead of jobs"),
+            argument("--strangers", action="store_true", help="batches that no job has, instead of jobs"),
             OUTPUT,
             *_COMMON,
         ),

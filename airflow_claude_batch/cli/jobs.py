@@ -7,9 +7,10 @@ import contextlib
 import datetime
 import operator
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_claude_batch.batches.errors import ConfigurationError, LedgerError
+from airflow_claude_batch.batches.job.claims import find_claim
 from airflow_claude_batch.batches.job.ledger import Ledger
 from airflow_claude_batch.batches.job.stored import (
     MARGIN,
@@ -23,6 +24,9 @@ from airflow_claude_batch.cli.command import DONE, WRONG
 from airflow_claude_batch.cli.places import api_of, existing_storage, name_of
 from airflow_claude_batch.cli.printing import note, print_rows, progress
 from airflow_claude_batch.cli.view import STATES, cost_of, state_of, tally_of
+
+if TYPE_CHECKING:
+    from airflow_claude_batch.batches.api.client import Batch
 
 KEPT = datetime.timedelta(days=29)
 """How long the API keeps results: older strangers are of no use."""
@@ -108,12 +112,18 @@ def _row(root: Folder, folder: Folder, ledger: Ledger) -> dict[str, Any]:
 
 
 def _list_strangers(root: Folder, options: argparse.Namespace) -> int:
-    """Batches that no job claims: sent by something else, or by a job whose record was lost."""
+    """Batches that no job has: sent by something else, or by a job whose ledger was lost."""
     api = api_of(options)
     since = options.since or datetime.datetime.now(datetime.UTC) - KEPT
     # Asked for before the claims: a batch that is made meanwhile is no stranger.
     batches = list(api.list_since(since))
     claimed = set(root.child("batches").names())
+    jobs = {job.folder.url for job in listed_jobs(root)}
+
+    def claimant(batch: Batch) -> tuple[Batch, str | None]:
+        claim = find_claim(root, batch.id) if batch.id in claimed else None
+        return batch, None if claim is None else claim.job
+
     rows = [
         {
             "batch": batch.id,
@@ -121,9 +131,10 @@ def _list_strangers(root: Folder, options: argparse.Namespace) -> int:
             "requests": batch.request_counts.total,
             "succeeded": batch.request_counts.succeeded,
             "created_at": batch.created_at.isoformat(timespec="seconds"),
+            "lost_job": job,
         }
-        for batch in batches
-        if batch.id not in claimed
+        for batch, job in side_by_side(claimant, batches, at_once(root))
+        if job not in jobs
     ]
     print_rows(rows, options.output)
     return DONE

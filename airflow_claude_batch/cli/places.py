@@ -9,7 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_claude_batch.batches.errors import ConfigurationError
+from airflow_claude_batch.batches.errors import ClaudeBatchError, ConfigurationError
 from airflow_claude_batch.batches.job import ledger as ledgers
 from airflow_claude_batch.batches.job.claims import BATCH_ID, find_claim
 from airflow_claude_batch.batches.job.history import current_job
@@ -97,6 +97,20 @@ def find_job(root: Folder, text: str) -> tuple[Folder, Ledger]:
             )
         return current.folder, current.ledger
     return folder, ledger
+
+
+def owner_of(root: Folder, batch_id: str) -> tuple[Folder, Ledger] | str:
+    """The job that claims a batch, with its ledger; else, in words, why there is none."""
+    claim = find_claim(root, batch_id)
+    if claim is None:
+        return f"No job under {root.url} claims {batch_id}: something else has submitted it, or it was lost."
+    part = f"{batch_id} is part {claim.part} of {claim.job}"
+    try:
+        return find_job(root, batch_id)
+    except NothingFoundError:
+        return f"{part}, whose ledger is lost. `claude-batch adopt` gives it to its task again."
+    except ClaudeBatchError as error:
+        return f"{part}, whose ledger says nothing: {error}"
 
 
 def name_of(root: Folder, url: str) -> str:

@@ -18,7 +18,7 @@ from airflow_claude_batch.batches.results.output_records import OUTCOMES
 from airflow_claude_batch.batches.results.summarise import warnings
 from airflow_claude_batch.batches.storage import Folder
 from airflow_claude_batch.cli.command import DONE, NothingFoundError
-from airflow_claude_batch.cli.places import api_of, existing_storage, find_job, storage
+from airflow_claude_batch.cli.places import api_of, existing_storage, find_job, owner_of, storage
 from airflow_claude_batch.cli.printing import note, print_facts, print_rows
 from airflow_claude_batch.cli.view import cost_of, state_of, tally_of
 
@@ -31,9 +31,10 @@ MARGIN = datetime.timedelta(minutes=1)
 def show(options: argparse.Namespace) -> int:
     """Print a job, or a batch that no job claims."""
     root = existing_storage(options)
-    if BATCH_ID.fullmatch(options.job) and find_claim(root, options.job) is None:
-        return _show_stranger(options)
-    folder, ledger = find_job(root, options.job)
+    owner = owner_of(root, options.job) if BATCH_ID.fullmatch(options.job) else find_job(root, options.job)
+    if isinstance(owner, str):
+        return _show_stranger(options, owner)
+    folder, ledger = owner
     batches = {} if options.offline else _look(options, ledger)
     print_facts(
         _facts(folder, ledger),
@@ -152,17 +153,17 @@ def _look(options: argparse.Namespace, ledger: Ledger) -> dict[str, Batch]:
     return found
 
 
-def _show_stranger(options: argparse.Namespace) -> int:
+def _show_stranger(options: argparse.Namespace, why: str) -> int:
+    """Print what the API says of a batch that has no job here, for whatever reason."""
     import anthropic
 
     if options.offline:
-        raise NothingFoundError(f"No job claims {options.job}, and --offline asks nobody else.")
+        raise NothingFoundError(f"{why} --offline asks nobody else.")
     try:
         batch = api_of(options).retrieve(options.job)
     except anthropic.NotFoundError:
         raise NothingFoundError(
-            f"No job claims {options.job}, and the API does not know it. `claude-batch list` says how jobs "
-            "are named."
+            f"{why} The API does not know it. `claude-batch list` says how jobs are named."
         ) from None
     counts = batch.request_counts
     facts = {
@@ -175,5 +176,5 @@ def _show_stranger(options: argparse.Namespace) -> int:
         "counts": {name: getattr(counts, name) for name in counts.__struct_fields__ if getattr(counts, name)},
     }
     print_facts(facts, {}, options.output)
-    note("No job claims it: something else has submitted it, or a job whose ledger was lost.")
+    note(why)
     return DONE

@@ -182,3 +182,20 @@ def test_what_is_not_said_in_full_is_asked_for(run: Run, root: Folder, arguments
     Path(root.path).mkdir()
     done = run("adopt", *arguments)
     assert (done.code, "Say what is to be adopted" in done.err) == (2, True)
+
+
+def test_further_batches_of_a_lost_job_have_to_be_named_too(
+    run: Run, root: Folder, api: BatchesApi, emulator: Emulator
+) -> None:
+    batch_ids = ended(root, api, emulator, per_part=2)
+    root.child("jobs").remove()
+    refused = run("adopt", batch_ids[0], *OF_TASK)
+    assert (refused.code, f"Claims give further batches to {IDENTITY.folder(root).url}: " in refused.err) == (
+        2,
+        True,
+    )
+    assert all(batch_id in refused.err for batch_id in batch_ids[1:])
+    assert run("adopt", batch_ids[0], *OF_TASK, "--force").code == 0
+    assert run("adopt", *batch_ids, *OF_TASK).code == 0  # after all
+    assert submit(root, api, records(5), per_part=2, conn_id=CONNECTION) == (batch_ids, None)
+    assert creates(emulator) == 3

@@ -50,7 +50,7 @@ def test_batches_that_no_job_claims_are_strangers(
     assert [row["batch"] for row in run("list", "--strangers", "-o", "json").data] == [theirs]
     assert run("show", mine, "-o", "json").data["job"].endswith(JOB)
     shown = run("show", theirs)
-    assert (shown.code, "No job claims it" in shown.err) == (0, True)
+    assert (shown.code, "something else has submitted it" in shown.err) == (0, True)
 
 
 def test_a_job_is_shown_with_its_parts_rounds_errors_and_places(
@@ -185,3 +185,64 @@ def test_a_ledger_that_cannot_be_read_hides_no_other_job(run: Run, root: Folder,
     done = run("list", "-o", "json")
     assert (done.code, [row["dag"] for row in done.data]) == (2, ["other"])
     assert f"claude-batch adopt --job {folder.url}" in done.err
+
+
+def lost(root: Folder, api: BatchesApi) -> str:
+    """A batch whose job's folder is gone; the claim on it is left."""
+    (batch_id,), _ = submit(root, api, records(3))
+    root.child("jobs").remove()
+    return batch_id
+
+
+def test_a_batch_whose_job_is_lost_is_listed_shown_and_cancelled_like_a_strangers(
+    run: Run, root: Folder, api: BatchesApi, emulator: Emulator
+) -> None:
+    emulator.settings(duration="manual")
+    batch_id = lost(root, api)
+    [row] = run("list", "--strangers", "-o", "json").data
+    assert (row["batch"], row["lost_job"].endswith(JOB)) == (batch_id, True)
+    for done in (run("show", batch_id), run("cancel", batch_id, "--yes", "--wait", "0")):
+        assert (done.code, "/job-1, whose ledger is lost. `claude-batch adopt`" in done.err) == (0, True), (
+            done
+        )
+    assert emulator.batches()[0]["processing_status"] == "canceling"
+
+
+def test_a_batch_whose_jobs_ledger_cannot_be_read_is_shown_and_cancelled(
+    run: Run, root: Folder, api: BatchesApi, emulator: Emulator
+) -> None:
+    emulator.settings(duration="manual")
+    (batch_id,), _ = submit(root, api, records(3))
+    folder = IDENTITY.folder(root).child("job-1")
+    folder.write(ledgers.file_name(ledgers.versions(folder)[-1]), b"{")
+    for done in (run("show", batch_id), run("cancel", batch_id, "--yes", "--wait", "0")):
+        assert (done.code, "whose ledger says nothing: " in done.err) == (0, True), done
+
+
+def test_one_batch_that_the_api_does_not_know_keeps_no_other_from_being_cancelled(
+    run: Run, root: Folder, api: BatchesApi, emulator: Emulator
+) -> None:
+    emulator.settings(duration="manual")
+    batch_ids, _ = submit(root, api, records(6), per_part=2)
+    emulator.delete(batch_ids[0])
+    emulator.hide(batch_ids[1], lookups=1)
+    done = run("cancel", JOB, "--yes", "--wait", "0", "-o", "json")
+    assert (done.code, [row["result"] for row in done.data]) == (
+        3,
+        ["could not be cancelled", "cancelled", "cancelled"],
+    )
+    assert "HTTP 404" in done.data[0]["problem"]
+
+
+def test_what_was_cancelled_is_said_though_the_wait_is_interrupted(
+    run: Run, root: Folder, api: BatchesApi, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulator.settings(duration="manual")
+    submit(root, api, records(2))
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(BatchesApi, "retrieve_known", interrupt)
+    done = run("cancel", JOB, "--yes", "-o", "json")
+    assert (done.code, [row["result"] for row in done.data]) == (130, ["cancelled"])

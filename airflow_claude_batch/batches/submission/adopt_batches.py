@@ -94,8 +94,10 @@ def adopt_batches(
             if pairs is not None:
                 _fill(root, current, pairs, lease.token)
                 return Adopted(job=current.folder.url, batch_ids=batch_ids, new=False)
-            if not force:
+            if not force and not _grows(current, batch_ids):
                 raise _other_job(current)
+        if not force:
+            _check_complete(_claimed_below(root, home), home, batch_ids)
         ledger = _empty(identity, lease.token, api.conn_id)
         made = StoredJob(folder=reserve(home, ledger), ledger=ledger)
         _make(made, found)
@@ -203,9 +205,12 @@ def _check_claim(root: Folder, home: Folder, one: Ended, *, force: bool) -> None
     ledger: Ledger | None = None
     with contextlib.suppress(ClaudeBatchError):
         ledger = ledgers.load(root_relative(root, one.claim.job))
+    is_own = one.claim.job.rpartition("/")[0] == home.url
+    if ledger is not None and is_own and ledger.without_requests:
+        return  # made by an adoption that lacked others
     if ledger is not None and one.batch.id in ledger.batch_ids:
         raise ConfigurationError(f"{owner}. Nothing was changed.")
-    if not force and one.claim.job.rpartition("/")[0] != home.url:
+    if not force and not is_own:
         raise ConfigurationError(
             f"{owner}, whose ledger does not name it, or cannot be read. Nothing was changed. Say --force if "
             "that job is lost."
@@ -273,12 +278,8 @@ def _damaged(home: Folder) -> Folder | None:
 def _make_anew(root: Folder, folder: Folder, ledger: Ledger, found: list[Ended], *, force: bool) -> Adopted:
     """Write a new version over a ledger that cannot be read; all of the job's batches must be there."""
     given = [one.batch.id for one in found]
-    others = [batch_id for batch_id, _ in claims_of(root, folder.url) if batch_id not in given]
-    if others and not force:
-        raise ConfigurationError(
-            f"Claims give further batches to {folder.url}: {', '.join(others)}. Name them, too, or say "
-            "--force to leave them out; they are paid for. Nothing was changed."
-        )
+    if not force:
+        _check_complete([batch_id for batch_id, _ in claims_of(root, folder.url)], folder, given)
     numbers = ledgers.versions(folder)
     ledger.job, ledger.number = folder.url, numbers[-1] if numbers else 0
     _make(StoredJob(folder=folder, ledger=ledger), found)
@@ -287,6 +288,32 @@ def _make_anew(root: Folder, folder: Folder, ledger: Ledger, found: list[Ended],
     for part in ledger.parts:
         _claim(root, ledger, part)
     return Adopted(job=folder.url, batch_ids=given, new=True)
+
+
+def _claimed_below(root: Folder, home: Folder) -> list[str]:
+    """The batches that claims give to jobs of a task instance whose ledgers are lost."""
+    found = []
+    for batch_id in root.child("batches").names():
+        claim = find_claim(root, batch_id)
+        if claim is None or claim.job.rpartition("/")[0] != home.url:
+            continue
+        if ledgers.load(root_relative(root, claim.job)) is None:
+            found.append(batch_id)
+    return found
+
+
+def _check_complete(claimed: list[str], folder: Folder, given: list[str]) -> None:
+    others = [batch_id for batch_id in claimed if batch_id not in given]
+    if others:
+        raise ConfigurationError(
+            f"Claims give further batches to {folder.url}: {', '.join(others)}. Name them, too, or say "
+            "--force to leave them out; they are paid for. Nothing was changed."
+        )
+
+
+def _grows(current: StoredJob, batch_ids: list[str]) -> bool:
+    """Whether the job was made of some of these batches."""
+    return current.ledger.without_requests and set(current.ledger.batch_ids) <= set(batch_ids)
 
 
 def _make(job: StoredJob, found: list[Ended]) -> None:
