@@ -87,10 +87,21 @@ class Folder:
 
     @property
     def is_there(self) -> bool:
-        """Whether it exists; on an object store, which has no folders, whether its bucket does."""
+        """Whether it exists; on an object store, which has no folders, whether its bucket does.
+
+        What the store raises where it does not say passes.
+        """
         self.fs.invalidate_cache()
         top = self.path if self.is_local else self.path.strip("/").partition("/")[0]
-        return bool(self.fs.exists(top))
+        if self.fs.exists(top):
+            return True
+        if self.is_local:
+            return False
+        try:
+            self.fs.info(top)  # to s3fs a store that cannot be reached has no bucket
+        except FileNotFoundError:
+            return False
+        return True
 
     def names(self) -> list[str]:
         """Names directly in this folder, sorted; empty where the folder does not exist.

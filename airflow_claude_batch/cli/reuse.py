@@ -6,7 +6,7 @@ import argparse
 
 from airflow_claude_batch.batches.reuse.build import build
 from airflow_claude_batch.cli.command import DONE, NO, NothingFoundError
-from airflow_claude_batch.cli.places import existing_storage, folder_at
+from airflow_claude_batch.cli.places import DEFAULT_CONNECTION, existing_storage, folder_at
 from airflow_claude_batch.cli.printing import say
 from airflow_claude_batch.hooks.claude_batch import ClaudeBatchHook
 
@@ -17,7 +17,7 @@ def reuse(options: argparse.Namespace) -> int:
     done = build(
         root,
         options.dag,
-        api_of=lambda conn_id: ClaudeBatchHook(options.conn_id or conn_id).batches,
+        api_of=lambda conn_id: ClaudeBatchHook(options.conn_id or conn_id or DEFAULT_CONNECTION).batches,
         scope=options.scope,
         version=options.prompt_version,
         answers=folder_at(options.store) if options.store else None,

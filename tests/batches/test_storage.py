@@ -102,3 +102,14 @@ def test_a_bucket_or_a_folder_that_does_not_exist_is_told_from_one_that_is_empty
     assert not Folder(fs=in_bucket.fs, path="no-such-bucket/x", url="s3://no-such-bucket/x").is_there
     assert Folder.at(tmp_path.as_uri()).is_there
     assert not Folder.at(f"{tmp_path.as_uri()}/nowhere").is_there
+
+
+def test_a_store_that_does_not_answer_is_no_missing_bucket(s3: S3) -> None:
+    folder = s3.folder("x")
+    s3.fails = lambda environ: True
+    try:
+        with pytest.raises(OSError) as failed:
+            _ = folder.is_there
+    finally:
+        s3.fails = lambda environ: False
+    assert not isinstance(failed.value, FileNotFoundError)

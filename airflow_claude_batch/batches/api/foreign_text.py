@@ -50,7 +50,8 @@ def describe_error(error: BaseException, sent: Iterable[bytes] = ()) -> str:
         error: The SDK's, or its transport's.
         sent: The JSON of the request, in blocks, see :func:`foreign_text`.
     """
-    status = getattr(error, "status_code", None)
+    # Airflow's error for a connection that is not defined has a status, too.
+    status = getattr(error, "status_code", None) if is_foreign(error) else None
     if status is None:
         cause = error.__cause__ or error
         return foreign_text(f"{type(cause).__name__}: {cause}".removesuffix(": "))
