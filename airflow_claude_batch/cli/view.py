@@ -61,9 +61,8 @@ def cost_of(ledger: Ledger) -> dict[str, Any]:
     cost = cost_summary(tally_of(ledger).spending)
     sent = [part for part in ledger.live_parts if part.batch_id]
     open_requests = sum(part.request_count for part in sent if part.delivery is None)
-    whole = ledger.estimate.get("total_usd")
     return {
         "cost_usd": cost["total_usd"],
         "saved_usd": cost["saved_usd"],
-        "open_usd": None if whole is None else whole * open_requests / max(ledger.request_count, 1),
+        "open_usd": ledger.estimated_usd(open_requests),
     }

@@ -53,5 +53,4 @@ def _cost(ledger: Ledger) -> tuple[float, float]:
     open_requests = sum(
         part.request_count for part in ledger.live_parts if part.batch_id and part.delivery is None
     )
-    whole = ledger.estimate.get("total_usd") or 0.0
-    return known / PICO, whole * open_requests / max(ledger.request_count, 1)
+    return known / PICO, ledger.estimated_usd(open_requests) or 0.0

@@ -178,6 +178,13 @@ class Ledger(msgspec.Struct, kw_only=True, omit_defaults=True):
         """Those of them that are answered by a batch."""
         return [part for part in self.live_parts if part.way == "batch"]
 
+    def estimated_usd(self, requests: int) -> float | None:
+        """What so many requests are estimated to cost, as part of the job; None where that is not known."""
+        whole = self.estimate.get("total_usd")
+        # What is reused is not in the estimate.
+        estimated = self.estimate.get("requests") or self.request_count
+        return None if whole is None else float(whole * requests / max(estimated, 1))
+
     @property
     def open_parts(self) -> list[Part]:
         """Parts that a batch has still to answer, or to be sent for, as far as is delivered."""
