@@ -10,7 +10,7 @@ from airflow_claude_batch.batches.storage import Folder
 from airflow_claude_batch.batches.submission.adopt import adopt as settle_part
 from airflow_claude_batch.batches.submission.adopt_batches import adopt_batches, identity_of, restore
 from airflow_claude_batch.cli.command import DONE
-from airflow_claude_batch.cli.places import api_of, existing_storage
+from airflow_claude_batch.cli.places import api_of, existing_storage, url_of
 from airflow_claude_batch.cli.printing import note, say
 
 USES = (
@@ -25,6 +25,8 @@ def adopt(options: argparse.Namespace) -> int:
     of_task = [options.dag, options.run, options.task]
     if options.job is not None and any(of_task):
         raise ConfigurationError(f"--job and --dag, --run, --task exclude each other. {USES}")
+    if options.job is not None:
+        options.job = url_of(root, options.job)
     if options.part is not None or options.none:
         return _settle(root, options)
     if options.job is not None:

@@ -16,6 +16,9 @@ from typing import Any
 
 DONE, NO, WRONG, PASSING, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit codes; see the package's docstring."""
+EARLIEST = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
+"""Before there were message batches."""
+LONGEST_DAYS = 36_500
 ROOM = "airflow_claude_batch.cli"
 
 _SPAN = re.compile(r"(\d+)([smhdw])")
@@ -65,15 +68,18 @@ class Command:
 def moment(text: str) -> datetime.datetime:
     """A date, a time, or a span back from now (``7d``, ``12h``), for ``argparse``."""
     if span := _SPAN.fullmatch(text):
-        back = datetime.timedelta(**{_UNITS[span[2]]: int(span[1])})
-        return datetime.datetime.now(datetime.UTC) - back
+        try:
+            back = datetime.timedelta(**{_UNITS[span[2]]: int(span[1])})
+            return max(datetime.datetime.now(datetime.UTC) - back, EARLIEST)
+        except OverflowError:
+            return EARLIEST
     try:
         at = datetime.datetime.fromisoformat(text)
     except ValueError:
         raise argparse.ArgumentTypeError(
             f"{text!r} is no date (2026-11-28), time, or span back from now (7d, 12h)"
         ) from None
-    return at if at.tzinfo else at.replace(tzinfo=datetime.UTC)
+    return max(at if at.tzinfo else at.replace(tzinfo=datetime.UTC), EARLIEST)
 
 
 def natural(text: str) -> int:
@@ -81,6 +87,14 @@ def natural(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0")
     return int(text)
+
+
+def days(text: str) -> int:
+    """A span of whole days, for ``argparse``."""
+    number = natural(text)
+    if number > LONGEST_DAYS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of days from 0 to {LONGEST_DAYS}")
+    return number
 
 
 def positive(text: str) -> int:

@@ -7,6 +7,7 @@ from airflow_claude_batch.cli.command import (
     Command,
     amount,
     argument,
+    days,
     interval,
     moment,
     named_value,
@@ -157,7 +158,7 @@ COMMANDS: tuple[Command, ...] = (
         arguments=(
             argument("batch_ids", nargs="*", metavar="BATCH", help="ids of batches that have ended"),
             *_TASK,
-            argument("--job", metavar="URL", help="the job, as an error names it"),
+            argument("--job", metavar="JOB", help="the job, as `list` or an error names it"),
             argument("--part", type=natural, metavar="N", help="the part of the job, as the error names it"),
             argument("--none", action="store_true", help="none of the batches is the part's: send it again"),
             argument(
@@ -315,7 +316,7 @@ COMMANDS: tuple[Command, ...] = (
         arguments=(
             argument(
                 "--older-than",
-                type=natural,
+                type=days,
                 metavar="DAYS",
                 help="default: the setting retention_days",
             ),

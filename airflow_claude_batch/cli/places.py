@@ -86,8 +86,7 @@ def find_job(root: Folder, text: str) -> tuple[Folder, Ledger]:
         if claim is None:
             raise NothingFoundError(f"No job under {root.url} claims {text}.")
         text = claim.job
-    inside = text if "://" in text else f"{root.url.rstrip('/')}/jobs/{text.strip('/').removeprefix('jobs/')}"
-    folder = root_relative(root, inside)
+    folder = root_relative(root, url_of(root, text))
     ledger = ledgers.load(folder)
     if ledger is None:
         current = current_job(folder)
@@ -97,6 +96,13 @@ def find_job(root: Folder, text: str) -> tuple[Folder, Ledger]:
             )
         return current.folder, current.ledger
     return folder, ledger
+
+
+def url_of(root: Folder, text: str) -> str:
+    """Where a job lies that is named by its URL, or as `list` does."""
+    if "://" in text:
+        return text
+    return f"{root.url.rstrip('/')}/jobs/{text.strip('/').removeprefix('jobs/')}"
 
 
 def owner_of(root: Folder, batch_id: str) -> tuple[Folder, Ledger] | str:

@@ -134,10 +134,23 @@ def confirm(question: str, *, yes: bool) -> bool:
     """
     if yes:
         return True
-    if not sys.stdin.isatty():
-        raise ConfigurationError(f"{question} Nobody is here to answer; say --yes. Nothing was done.")
-    answer = input(f"{question} [y/N] ").strip().lower()
+    check_answerable(question, yes=yes)
+    try:
+        answer = input(f"{question} [y/N] ").strip().lower()
+    except EOFError:  # Ctrl-D
+        note("")
+        return False
     return answer in ("y", "yes")
+
+
+def check_answerable(question: str, *, yes: bool) -> None:
+    """Return if the answer is known, or somebody is there to ask.
+
+    Raises:
+        ConfigurationError: Where nobody is.
+    """
+    if not yes and (sys.stdin is None or not sys.stdin.isatty()):
+        raise ConfigurationError(f"{question} Nobody is here to answer; say --yes. Nothing was done.")
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from airflow_claude_batch.batches.results.answer_policy import Reading
 from airflow_claude_batch.batches.results.delivery import Delivery
 from airflow_claude_batch.batches.results.output.directory import open_directory
 from airflow_claude_batch.batches.results.resubmission import choose, spool_next
+from airflow_claude_batch.batches.results.unsent_records import unsent_records
 from airflow_claude_batch.cli.command import DONE, NO, NothingFoundError
 from airflow_claude_batch.cli.delivering import check_idle, deliver, submit_all
 from airflow_claude_batch.cli.places import (
@@ -28,7 +29,7 @@ from airflow_claude_batch.cli.places import (
     retry_line,
     text_of,
 )
-from airflow_claude_batch.cli.printing import confirm, note, progress, say
+from airflow_claude_batch.cli.printing import check_answerable, confirm, note, progress, say
 from airflow_claude_batch.cli.summaries import print_summary
 from airflow_claude_batch.cli.view import tally_of
 from airflow_claude_batch.common.settings import open_folder
@@ -36,6 +37,8 @@ from airflow_claude_batch.runtime.reuse import job_answers
 
 if TYPE_CHECKING:
     from airflow_claude_batch.batches.api.client import BatchesApi
+    from airflow_claude_batch.batches.job.job import Job
+    from airflow_claude_batch.batches.job.part import Part
     from airflow_claude_batch.batches.results.output_records import ErroredRecord
     from airflow_claude_batch.batches.storage import Folder
 
@@ -60,6 +63,8 @@ class Chosen:
         """
         if words[0] == "ids" and len(words) == 2:
             ids = frozenset(filter(None, map(str.strip, text_of(words[1], "--only ids").splitlines())))
+            if not ids:
+                raise ConfigurationError(f"--only ids {words[1]}: the file names no custom_id.")
             return cls(custom_ids=ids)
         if unknown := [word for word in words if word not in OUTCOMES]:
             raise ConfigurationError(
@@ -95,6 +100,8 @@ def retry(options: argparse.Namespace) -> int:
     try:
         summary = None
         if chosen is None or _is_open(ledger):
+            if chosen is not None:  # before anything is delivered
+                check_answerable(f"Send failed requests of {name} again?", yes=options.yes)
             summary = deliver(root, folder.url, delivery, poll_interval=options.poll_interval)
         if chosen is not None:
             _, ledger = find_job(root, name)
@@ -164,7 +171,11 @@ def _check(folder: Folder, ledger: Ledger, chosen: Chosen | None) -> None:
     if not ledger.spooled:
         raise ConfigurationError(f"The input of {folder.url} is not stored whole; clear its task.")
     if ledger.superseded_by:
-        raise ConfigurationError(f"{folder.url} was replaced by {ledger.superseded_by}; nothing was sent.")
+        batch_ids = " ".join(ledger.batch_ids)
+        answers = f" Its answers: `claude-batch fetch {batch_ids} --output PATH`." if batch_ids else ""
+        raise ConfigurationError(
+            f"{folder.url} was replaced by {ledger.superseded_by}; nothing was sent.{answers}"
+        )
     if chosen is not None and ledger.without_requests:
         raise ConfigurationError(
             f"{folder.url} was made of its batches, and what was sent in them is not known. Clear its "
@@ -186,8 +197,8 @@ def _ask(options: argparse.Namespace, ledger: Ledger, chosen: Chosen) -> bool:
     count = chosen.count(ledger)
     if not count:
         raise NothingFoundError(f"No request of {ledger.job} is {' or '.join(sorted(chosen.outcomes))}.")
-    whole = ledger.estimate.get("total_usd")
-    price = "" if whole is None else f", about ${whole * count / max(ledger.request_count, 1):.4f}"
+    usd = ledger.estimated_usd(count)
+    price = "" if usd is None else f", about ${usd:.4f}"
     return confirm(f"Send up to {count} of {ledger.request_count} requests again{price}?", yes=options.yes)
 
 
@@ -200,6 +211,8 @@ def _send_again(root: Folder, folder: Folder, delivery: Delivery, chosen: Chosen
     with open_job(root, folder.url) as job:
         # What was not asked is not asked again; who repeats a request gets what that one is answered now.
         parts = [part for part in job.ledger.live_parts if part.is_answered and part.way != "reuse"]
+        for part in parts:
+            _check_whole(job, part, chosen)
         with progress("Reading results", len(parts)) as update:
             moved = 0
             for number, part in enumerate(parts, 1):
@@ -227,6 +240,19 @@ def _send_again(root: Folder, folder: Folder, delivery: Delivery, chosen: Chosen
     note(f"{moved} requests are sent again.")
 
 
+def _check_whole(job: Job, part: Part, chosen: Chosen) -> None:
+    """Return if none or all of a part is wanted that was given up: it goes as it was stored."""
+    if not part.given_up:
+        return
+    wanted = sum(map(chosen, unsent_records(job.folder, job.ledger, part)))
+    if 0 < wanted < part.request_count:
+        raise ConfigurationError(
+            f"Part {job.ledger.parts.index(part)} of {job.folder.url} was not sent ({part.given_up}), and is "
+            f"sent as a whole or not at all: {wanted} of its {part.request_count} requests are asked for. "
+            "Ask for all of them: they are errored records with this reason. Nothing was sent."
+        )
+
+
 def load_check(text: str) -> Callable[[dict[str, Any]], str | None]:
     """A function of a Python file."""
     path, separator, name = text.rpartition(":")
@@ -234,7 +260,12 @@ def load_check(text: str) -> Callable[[dict[str, Any]], str | None]:
     if spec is None or spec.loader is None:
         raise ConfigurationError(f"--check {text}: it looks like checks.py:is_plausible")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ConfigurationError(
+            f"--check {text}: the file cannot be loaded: {type(error).__name__}: {error}"
+        ) from error
     function: Any = getattr(module, name, None)
     if not callable(function):
         raise ConfigurationError(f"--check {text}: {path} has no function {name}")

@@ -199,3 +199,11 @@ def test_further_batches_of_a_lost_job_have_to_be_named_too(
     assert run("adopt", *batch_ids, *OF_TASK).code == 0  # after all
     assert submit(root, api, records(5), per_part=2, conn_id=CONNECTION) == (batch_ids, None)
     assert creates(emulator) == 3
+
+
+def test_a_job_is_named_as_list_does(run: Run, root: Folder, api: BatchesApi, emulator: Emulator) -> None:
+    batch_ids, _ = submit(root, api, records(5), per_part=2)
+    damage(root, versions=2)
+    name = f"{IDENTITY.folder(root).url.removeprefix(f'{root.url}/jobs/')}/job-1"
+    assert run("adopt", "--job", name).code == 0
+    assert submit(root, api, records(5), per_part=2, generation=2) == (batch_ids, None)

@@ -246,3 +246,22 @@ def test_what_was_cancelled_is_said_though_the_wait_is_interrupted(
     monkeypatch.setattr(BatchesApi, "retrieve_known", interrupt)
     done = run("cancel", JOB, "--yes", "-o", "json")
     assert (done.code, [row["result"] for row in done.data]) == (130, ["cancelled"])
+
+
+@pytest.mark.parametrize("since", ["9999999999999d", "1000000d", "0001-01-01"])
+@pytest.mark.parametrize("strangers", [(), ("--strangers",)], ids=["jobs", "strangers"])
+def test_since_ever_is_since_there_were_batches(
+    run: Run, root: Folder, api: BatchesApi, emulator: Emulator, since: str, strangers: tuple[str, ...]
+) -> None:
+    submit(root, api, records(1))
+    stranger(emulator)
+    done = run("list", "--since", since, "-o", "json", *strangers)
+    assert (done.code, len(done.data)) == (0, 1), done.err
+
+
+def test_a_connection_that_is_not_defined_is_no_answer_of_the_api(
+    run: Run, root: Folder, api: BatchesApi
+) -> None:
+    submit(root, api, records(1))
+    done = run("show", JOB, "--conn-id", "nobody")
+    assert ("The connection 'nobody' isn't defined" in done.err, "HTTP 404" in done.err) == (True, False)

@@ -132,3 +132,56 @@ def test_a_job_of_single_calls_is_left_as_it_is(
     done = run("retry", JOB, "--only", "ids", tmp_path / "ids", "--yes")
     assert (done.code, "Nothing was sent or changed" in done.err) == (2, True), done.err
     assert run("show", JOB, "-o", "json").data == before
+
+
+def test_a_file_without_ids_is_named(run: Run, out: Path, tmp_path: Path) -> None:
+    (tmp_path / "ids").write_text("\n")
+    done = run("retry", JOB, "--only", "ids", tmp_path / "ids", "--yes")
+    assert (done.code, f"{tmp_path}/ids: the file names no custom_id" in done.err) == (2, True), done.err
+
+
+def test_where_nobody_is_there_to_answer_nothing_is_delivered_first(
+    run: Run, root: Folder, api: BatchesApi, emulator: Emulator, tmp_path: Path
+) -> None:
+    emulator.settings(duration=0.01)
+    submit(root, api, records(2))
+    done = run("retry", JOB, "--only", "errored", "--output", tmp_path / "out", "--poll-interval", "0.1")
+    assert (done.code, "say --yes. Nothing was done" in done.err) == (2, True), done.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_part_that_was_given_up_is_asked_for_as_a_whole(
+    run: Run, emulator: Emulator, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budgets = '[{"max_usd": 0.000001, "per": "day", "scope": "all"}]'
+    monkeypatch.setenv("AIRFLOW__CLAUDE_BATCH__BUDGETS", budgets)
+    retry = ("retry", JOB, "--yes", "--poll-interval", "0.1", "--only")
+    assert "Not sent again: 2 requests" in run(*retry, "errored", "expired").err
+    monkeypatch.delenv("AIRFLOW__CLAUDE_BATCH__BUDGETS")
+    (tmp_path / "ids").write_text("r-1\n")
+    refused = run(*retry, "ids", tmp_path / "ids")
+    assert (refused.code, "1 of its 2 requests are asked for" in refused.err) == (2, True), refused.err
+    assert creates(emulator) == 2
+    (tmp_path / "ids").write_text("r-1\nr-3\n")
+    assert run(*retry, "ids", tmp_path / "ids").code == 0
+    assert sorted(read_both(out)[1]) == ["r-2"]
+
+
+def test_what_was_reused_is_not_in_the_estimate_of_what_is_sent_again(
+    run: Run, root: Folder, out: Path
+) -> None:
+    with open_job(root, f"{root.url}/jobs/{JOB}") as job, job.change() as ledger:
+        ledger.estimate = {"requests": 2, "total_usd": 0.5}
+    assert "Send up to 1 of 5 requests again, about $0.2500?" in run("retry", JOB, "--only", "expired").err
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [("def f(:\n", "SyntaxError: "), ("import no_such_module\n", "ModuleNotFoundError: ")],
+)
+def test_a_check_whose_file_has_an_error_is_said_in_a_line(
+    run: Run, out: Path, tmp_path: Path, text: str, problem: str
+) -> None:
+    (tmp_path / "checks.py").write_text(text)
+    done = run("retry", JOB, "--check", tmp_path / "checks.py:f")
+    assert (done.code, f"the file cannot be loaded: {problem}" in done.err) == (2, True), done.err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -283,3 +284,18 @@ def test_after_an_error_it_names_the_command_that_goes_on_and_pays_nothing_again
     words = shlex.split(line.removeprefix("Go on with: "))
     done = run(*words[1:], "--poll-interval", "0.1")
     assert (done.code, len(read_both(tmp_path / "out")[0]), creates(emulator)) == (0, 4, 1), done.err
+
+
+def test_a_replaced_job_names_the_command_that_fetches_its_answers(
+    run: Run, emulator: Emulator, file: Path, tmp_path: Path
+) -> None:
+    emulator.settings(duration=0.01)
+    assert submit(run, file, "--name", "twice").code == 0
+    file.write_text(file.read_text() + "9,New\n")
+    assert submit(run, file, "--name", "twice").code == 0
+    refused = run("retry", "claude-batch-cli/twice/submit/job-1", "--output", tmp_path / "out")
+    found = re.search(r"`claude-batch (fetch .+) PATH`", refused.err)
+    assert (refused.code, found is not None) == (2, True), refused.err
+    assert found is not None
+    assert run(*found[1].split(), tmp_path / "out", "--wait", "--poll-interval", "0.1").code == 0
+    assert len(read_both(tmp_path / "out")[0]) == 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -102,3 +103,31 @@ def test_a_dag_without_jobs_and_a_place_that_is_none_are_said(
     for command in (("costs",), ("list",), ("reuse", "build", "--dag", "reports")):
         done = run(*command, "--storage-path", tmp_path / "nowhere")
         assert (done.code, f"There is no file://{tmp_path}/nowhere." in done.err) == (2, True), command
+
+
+def test_an_age_that_no_job_has_is_refused_by_the_parser(run: Run, root: Folder) -> None:
+    done = run("purge", "--older-than", "999999999999")
+    assert (done.code, "is no number of days from 0 to 36500" in done.err) == (2, True), done.err
+
+
+@pytest.mark.parametrize("stdin", ["closed", "ended"])
+def test_no_answer_is_no(
+    run: Run, root: Folder, api: BatchesApi, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, stdin: str
+) -> None:
+    (batch_id,), _ = submit(root, api, records(3))
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr("sys.stdin", None if stdin == "closed" else terminal)
+    done = run("cancel", batch_id)
+    assert (done.code, "say --yes" in done.err) == ((2, True) if stdin == "closed" else (1, False)), done.err
+    assert emulator.batches()[0]["processing_status"] == "in_progress"
+
+
+def test_a_job_of_before_connections_were_recorded_is_read_over_the_default_one(
+    run: Run, root: Folder, api: BatchesApi, emulator: Emulator
+) -> None:
+    emulator.settings(duration=0.01)
+    submit(root, api, records(2), conn_id="")
+    done = run("reuse", "build", "--dag", IDENTITY.dag_id)
+    assert "isn't defined" not in done.err
+    assert done.code == 0, done
