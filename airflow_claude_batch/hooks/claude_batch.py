@@ -6,18 +6,24 @@ Connection type, authentication and clients are those of ``apache-airflow-provid
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import anthropic
+import httpx2
 from airflow.providers.anthropic.exceptions import AnthropicError
 from airflow.providers.anthropic.hooks.anthropic import AnthropicHook
 from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, Connection
 
 from airflow_claude_batch.batches.api.client import AsyncBatchesApi, BatchesApi
+from airflow_claude_batch.batches.api.credentials import fault_of_credentials, has_credentials
+from airflow_claude_batch.batches.api.foreign_text import foreign_text
 from airflow_claude_batch.batches.api.messages import MessagesApi
-from airflow_claude_batch.batches.errors import WaitAccessError
+from airflow_claude_batch.batches.errors import ConfigurationError, WaitAccessError
 
 if TYPE_CHECKING:
     from airflow_claude_batch.batches.api.client import Batch
@@ -37,7 +43,7 @@ class ClaudeBatchHook(AnthropicHook):
     def get_connection(cls, conn_id: str) -> Connection:
         """The Airflow connection, or an empty one where only the environment knows the key."""
         try:
-            return super().get_connection(conn_id)
+            return _with_a_usable_extra(super().get_connection(conn_id))
         except AirflowNotFoundException:
             return _from_environment(conn_id)
 
@@ -45,9 +51,50 @@ class ClaudeBatchHook(AnthropicHook):
     async def aget_connection(cls, conn_id: str) -> Connection:
         """Like :meth:`get_connection`, without blocking the event loop."""
         try:
-            return await super().aget_connection(conn_id)
+            return _with_a_usable_extra(await super().aget_connection(conn_id))
         except AirflowNotFoundException:
             return _from_environment(conn_id)
+
+    def get_conn(self) -> Any:
+        """A synchronous client for the connection's platform.
+
+        Raises:
+            ConfigurationError: when its calls could not be sent, or would show the key in the log.
+        """
+        with self._usable():
+            return self._checked(super().get_conn())
+
+    async def get_async_conn(self) -> Any:
+        """Like :meth:`get_conn`, for an event loop."""
+        with self._usable():
+            return self._checked(await super().get_async_conn())
+
+    @contextlib.contextmanager
+    def _usable(self) -> Iterator[None]:
+        """Say of the connection what the SDK says of its constructor's arguments."""
+        try:
+            yield
+        except httpx2.InvalidURL:  # whose message may hold a piece of a password
+            raise ConfigurationError(
+                f"Connection {self.conn_id!r}: its host is no URL. Set it with its scheme: https://host/prefix."
+            ) from None
+        except ConfigurationError:
+            raise
+        except (TypeError, ValueError, AttributeError) as error:
+            raise ConfigurationError(
+                f"Connection {self.conn_id!r}: no client can be made with its extra ({foreign_text(error)}). "
+                "anthropic_client_kwargs there is a JSON object with arguments of anthropic.Anthropic."
+            ) from None
+
+    def _checked(self, client: Any) -> Any:
+        if self.platform == "anthropic" and not has_credentials(client):
+            raise ConfigurationError(
+                f"Connection {self.conn_id!r} has no key. Set its password to the API key, or "
+                "workload_identity in its extra."
+            )
+        if fault := fault_of_credentials(client):
+            raise ConfigurationError(f"Connection {self.conn_id!r}: {fault}")
+        return client
 
     @property
     def connection_model(self) -> str | None:
@@ -102,6 +149,24 @@ class ClaudeBatchHook(AnthropicHook):
     def get_batch_status(self, batch_id: str) -> Batch:
         """Look one batch up."""
         return self.batches.retrieve(batch_id)
+
+
+def _with_a_usable_extra(connection: Connection) -> Connection:
+    """A connection whose extra can be read: without it, calls would go to another host than its owner means.
+
+    Raises:
+        ConfigurationError: when it is no JSON object.
+    """
+    try:
+        extra = json.loads(connection.extra or "{}")
+    except ValueError:
+        extra = None
+    if not isinstance(extra, Mapping):
+        raise ConfigurationError(
+            f"Connection {connection.conn_id!r}: its extra is no JSON object. Write it as one: "
+            '{"anthropic_client_kwargs": {"timeout": 60}}, or leave it empty.'
+        )
+    return connection
 
 
 def _from_environment(conn_id: str) -> Connection:

@@ -31,7 +31,6 @@ from airflow_claude_batch.plugins.queries.rows import TaskKey
 
 if TYPE_CHECKING:
     from airflow_claude_batch.batches.api.client import BatchesApi
-    from airflow_claude_batch.hooks.claude_batch import ClaudeBatchHook
 
 MOST_CLAIMS = 100
 """Claims that are read for one request; for batches beyond, the ledger's word is enough."""
@@ -181,26 +180,13 @@ def _connect(conn_id: str) -> BatchesApi:
     hook = ClaudeBatchHook(conn_id)
     try:
         conn_type = ClaudeBatchHook.get_connection(conn_id).conn_type
-        if conn_type == hook.conn_type and _has_key(hook):
+        if conn_type == hook.conn_type:
             return hook.batches
     except Exception as error:  # whatever it is, it concerns the connection
         why = f"{type(error).__name__}: {foreign_text(error)}"
         raise NotCancelableError(
             f"The connection {conn_id!r} cannot be used by the API server: {why}"
         ) from error
-    if conn_type != hook.conn_type:
-        raise NotCancelableError(
-            f"The connection {conn_id!r} is of type {conn_type!r}; one of type {hook.conn_type!r} is wanted."
-        )
-    raise NotCancelableError(f"The connection {conn_id!r} has no key that the API server can read.")
-
-
-def _has_key(hook: ClaudeBatchHook) -> bool:
-    """Whether calls have something to authenticate with; other platforms than Anthropic's own look later."""
-    client: Any = hook.get_conn()
-    headers = {name.lower() for name in client.default_headers}
-    return (
-        hook.platform != "anthropic"
-        or not headers.isdisjoint({"x-api-key", "authorization"})
-        or client.credentials is not None
+    raise NotCancelableError(
+        f"The connection {conn_id!r} is of type {conn_type!r}; one of type {hook.conn_type!r} is wanted."
     )

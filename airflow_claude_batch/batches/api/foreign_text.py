@@ -20,6 +20,8 @@ NAME_LEAST = 6
 """A word that is no English (``invoice-4711``, ``a@b.example``) is looked for from this length on."""
 
 _FOREIGN = {"anthropic", "httpx2", "httpcore2"}
+_QUOTING_HEADERS = "LocalProtocolError"
+"""The transport's error that quotes a header which cannot be sent, and so the key."""
 _CONTROL = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]+")
 _USER_INFO = re.compile(r"(?<=://)[^\s/@]+@")
 _QUOTED = re.compile(r"(?<!\w)([\"'`])(?P<what>.+?)\1(?!\w)")
@@ -54,6 +56,8 @@ def describe_error(error: BaseException, sent: Iterable[bytes] = ()) -> str:
     status = getattr(error, "status_code", None) if is_foreign(error) else None
     if status is None:
         cause = error.__cause__ or error
+        if type(cause).__name__ == _QUOTING_HEADERS:
+            return _QUOTING_HEADERS
         return foreign_text(f"{type(cause).__name__}: {cause}".removesuffix(": "))
     head = f"HTTP {status} {getattr(error, 'type', None) or ''}".rstrip()
     message = foreign_text(_message_of(error), sent)
