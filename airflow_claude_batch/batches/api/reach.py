@@ -8,6 +8,7 @@ fails at once and says what came back. An outage may pass; that is told apart.
 from __future__ import annotations
 
 import logging
+import re
 import socket
 import ssl
 import time
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 TRIES = 3
 PAUSE_SECONDS = 1.0
 """Before the second try; doubled before the third."""
+_WITH_API_PATH = re.compile(r"/v1(/messages(/batches)?)?$")
 
 
 def check_reachable(api: BatchesApi) -> None:
@@ -60,10 +62,10 @@ def _ask(api: BatchesApi) -> None:
     try:
         kind, body = api.knock()
     except anthropic.APIStatusError as error:
-        _judge(error, where)
+        _judge(error, where, api.address)
         return
     except (anthropic.APIConnectionError, httpx2.InvalidURL, httpx2.TransportError) as error:
-        raise _unreachable(error, where) from error
+        raise _unreachable(error, where) from None  # its text may be a header's, the key
     try:
         decode_page(body)
     except msgspec.DecodeError:
@@ -74,7 +76,7 @@ def _ask(api: BatchesApi) -> None:
         ) from None
 
 
-def _judge(error: Any, where: str) -> None:
+def _judge(error: Any, where: str, address: str) -> None:
     """What a status says; returns where it is the API's own and says nothing against sending."""
     status = error.status_code
     if 300 <= status < 400:
@@ -87,6 +89,11 @@ def _judge(error: Any, where: str) -> None:
         if status == 401:
             raise AccessError(
                 f"{where}: the key was not accepted ({describe_error(error)}). Nothing was sent."
+            )
+        if status == 404 and (path := _WITH_API_PATH.search(address)):
+            raise ConfigurationError(
+                f"{where}: the API knows no such path (status 404). Leave {path.group()} out of the "
+                "connection's host; it is added to it. Nothing was sent."
             )
         log.info("The list of batches could not be looked at (%s); going on", describe_error(error))
         return
@@ -109,6 +116,12 @@ def _unreachable(error: Exception, where: str) -> Exception:
 
     causes = list(_causes(error))
     for cause in causes:
+        if isinstance(cause, httpx2.LocalProtocolError):
+            return ConfigurationError(
+                f"{where}: a header cannot be sent: the key, or one of default_headers in the connection's "
+                "extra, holds a line end, a space at an end or another character that no header can. Write "
+                "it anew. Nothing was sent."
+            )
         if isinstance(cause, (httpx2.UnsupportedProtocol, httpx2.InvalidURL)):
             return ConfigurationError(
                 f"{where}: that is no URL. Set the connection's host with its scheme: https://host/prefix. "

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import socket
+import traceback
 from pathlib import Path
 
+import anthropic
 import pytest
 
 from airflow_claude_batch.batches.api import reach
+from airflow_claude_batch.batches.api.foreign_text import describe_error
 from airflow_claude_batch.batches.api.reach import check_reachable
 from airflow_claude_batch.batches.errors import (
     AccessError,
@@ -64,6 +67,28 @@ def test_a_missing_path_prefix_is_named_and_the_right_one_passes() -> None:
         check_reachable(api_at(f"{gateway.url}/claude"))
         with pytest.raises(ConfigurationError, match="prefix"):
             check_reachable(api_at(gateway.url))
+
+
+@pytest.mark.parametrize("path", ["/v1", "/v1/messages", "/v1/messages/batches", "/claude/v1/"])
+def test_the_apis_own_path_in_the_host_is_named(path: str) -> None:
+    with (
+        Gateway(lambda asked: NO_LIST) as gateway,
+        pytest.raises(
+            ConfigurationError, match=f"status 404.*Leave {path.removeprefix('/claude').rstrip('/')} "
+        ),
+    ):
+        check_reachable(api_at(f"{gateway.url}{path}"))
+
+
+def test_a_token_that_no_header_can_hold_is_not_shown() -> None:
+    with Gateway(lambda path: EMPTY_LIST) as gateway:
+        api = api_at(gateway.url, default_headers={"X-Token": "team-42-secret\n"})
+        with pytest.raises(ConfigurationError, match="a header cannot be sent") as raised:
+            check_reachable(api)
+        with pytest.raises(anthropic.APIConnectionError) as foreign:
+            api.newest()
+    assert describe_error(foreign.value) == "LocalProtocolError"
+    assert "team-42" not in "".join(traceback.format_exception(raised.value))
 
 
 def test_a_certificate_that_nobody_vouches_for_is_named(tmp_path: Path) -> None:
