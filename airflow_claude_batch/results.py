@@ -119,10 +119,18 @@ def _find(summary_or_path: Any, set_: Set) -> list[dict[str, Any]] | Folder:
     """The records themselves, or the folder that holds them."""
     from airflow_claude_batch.batches.errors import ResultsError
     from airflow_claude_batch.batches.results.output.read_records import find_set
+    from airflow_claude_batch.common.scalars import as_text
     from airflow_claude_batch.common.settings import open_folder
 
     if not isinstance(summary_or_path, Mapping):
-        return find_set(open_folder(str(summary_or_path)), set_)
+        path = as_text(summary_or_path)
+        if not isinstance(path, str) or path in ("", "None"):
+            kind = repr(path) if isinstance(path, str) else f"a {type(path).__name__}"
+            raise ResultsError(
+                f"The summary is {kind}; it is the output of one results task (the XCom 'return_value'), or "
+                "the address of its output_path. Of several tasks read one after the other."
+            )
+        return find_set(open_folder(path), set_)
     path, records = summary_or_path.get(f"{set_}_path"), summary_or_path.get(set_)
     if path:
         return find_set(open_folder(path), set_)

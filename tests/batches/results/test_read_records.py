@@ -298,3 +298,36 @@ except ConfigurationError as error:
     command = [sys.executable, "-c", script, str(tmp_path)]
     said = subprocess.run(command, check=True, timeout=60, capture_output=True, text=True).stdout
     assert f"pip install 'airflow-claude-batch[{extra}]'" in said
+
+
+@pytest.mark.parametrize("given", [None, "None", "", 5, [{"succeeded": [{"text": "private"}]}], b"/tmp/out"])
+def test_what_is_no_summary_is_refused_by_its_kind(given: Any) -> None:
+    for read in (read_succeeded, to_arrow):
+        with pytest.raises(ResultsError, match="output of one results task") as raised:
+            read(given)
+        assert "private" not in str(raised.value)
+
+
+def test_the_directory_of_a_set_is_read_when_its_delivery_has_ended(
+    root: Folder, api: BatchesApi, emulator: Emulator, out: Folder
+) -> None:
+    deliver_as(out, root, api, emulator)
+    assert len(list(read_succeeded(f"{out.url}/succeeded"))) == 4
+    out.remove_file("summary.json")
+    with pytest.raises(ResultsError, match=r"/out has no summary.json: the delivery .* has not ended"):
+        read_succeeded(f"{out.url}/succeeded")
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("keep", [0.9, 0.5])
+def test_a_file_that_is_cut_off_is_named(
+    root: Folder, api: BatchesApi, emulator: Emulator, out: Folder, tmp_path: Path, way: str, keep: float
+) -> None:
+    deliver_as(out, root, api, emulator, **WAYS[way])
+    file = max((tmp_path / "out" / "succeeded").iterdir(), key=lambda file: file.stat().st_size)
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(len(whole) * keep)])
+    with pytest.raises(ResultsError, match=rf"{file.name} is cut off or damaged \(.*clear the results task"):
+        list(read_succeeded(out.url))
+    with pytest.raises(ResultsError, match=r"succeeded.* is cut off or damaged"):
+        to_arrow(out.url)

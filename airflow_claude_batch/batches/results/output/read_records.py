@@ -6,7 +6,10 @@ has no type is decoded again. A key that a record lacks is null in Parquet, wher
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import re
+import zlib
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
@@ -49,33 +52,69 @@ def find_set(folder: Folder, set_: str) -> Folder:
         return folder.child(set_)
     own_name = folder.path.rstrip("/").rpartition("/")[2]
     if set(SETS) & set(names):
-        raise ResultsError(
-            f"{folder.url} has no {SUMMARY}: the delivery into it has not ended, so records may be "
-            "missing. Wait for the results task."
-        )
+        raise _not_ended(folder)
     if own_name in SETS and own_name != set_:
         raise ResultsError(f"{folder.url} holds the {own_name} records, not the {set_} ones.")
     if not any(map(PART.fullmatch, names)):
         raise ResultsError(
             f"{folder.url} holds no records: neither {SUMMARY} beside {' and '.join(SETS)}, nor part files."
         )
+    if own_name == set_ and not folder.parent.exists(SUMMARY):
+        raise _not_ended(folder.parent)
     return folder
 
 
+def _not_ended(folder: Folder) -> ResultsError:
+    return ResultsError(
+        f"{folder.url} has no {SUMMARY}: the delivery into it has not ended, so records may be missing. "
+        "Wait for the results task."
+    )
+
+
 def read_records(folder: Folder) -> Iterator[dict[str, Any]]:
-    """The records in a set's folder, file by file."""
+    """The records in a set's folder, file by file.
+
+    Raises:
+        ResultsError: where a file is cut off or damaged
+    """
     for name in _parts(folder):
-        if name.endswith(".parquet"):
-            yield from _read_parquet(folder, name)
-        else:
-            for block in _line_blocks(folder, name):
-                yield from _decode_lines(block)
+        with _whole(f"{folder.url}/{name}"):
+            if name.endswith(".parquet"):
+                yield from _read_parquet(folder, name)
+            else:
+                for block in _line_blocks(folder, name):
+                    yield from _decode_lines(block)
+
+
+@contextlib.contextmanager
+def _whole(url: str) -> Iterator[None]:
+    """Name the file at which reading ended, which msgspec, gzip and Arrow do not."""
+    try:
+        yield
+    except Exception as error:
+        if not _is_damage(error):
+            raise
+        raise ResultsError(
+            f"{url} is cut off or damaged ({type(error).__name__}: {error}). Copy it anew if it is a copy; "
+            "else clear the results task, which writes it again."
+        ) from error
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether it is about what a file holds, and not about reaching it."""
+    if isinstance(error, (msgspec.DecodeError, EOFError, zlib.error, gzip.BadGzipFile)):
+        return True
+    of_arrow = type(error).__module__.partition(".")[0] == "pyarrow"
+    return of_arrow or (type(error) is OSError and error.errno is None)  # Arrow's, about a file's structure
 
 
 def read_table(folder: Folder) -> Any:
     """The records in a set's folder as a ``pyarrow.Table``, which holds them all.
 
     The types of JSON lines are inferred over all of them, like those of ``input`` in Parquet output.
+
+    Raises:
+        ResultsError: where a file is cut off or damaged
     """
     import pyarrow as pa
 
@@ -85,9 +124,11 @@ def read_table(folder: Folder) -> Any:
 
     def blocks() -> Iterator[bytes]:
         for name in names:
-            yield from _line_blocks(folder, name)
+            with _whole(f"{folder.url}/{name}"):
+                yield from _line_blocks(folder, name)
 
-    return table_of(blocks, pa)
+    with _whole(folder.url):  # a line is decoded by who asks for the blocks, and no longer of a file
+        return table_of(blocks, pa)
 
 
 def table_of(blocks: Callable[[], Iterator[bytes]], pa: Any) -> Any:
@@ -153,7 +194,7 @@ def _parquet_table(folder: Folder, names: list[str]) -> Any:
 
     tables = []
     for name in names:
-        with folder.open_read(name) as file:
+        with _whole(f"{folder.url}/{name}"), folder.open_read(name) as file:
             tables.append(parquet.read_table(file))
     return pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})
 
