@@ -78,6 +78,10 @@ class OutputSchema:
         if isinstance(given, Schema):
             return cls._with_maps(given)
         if isinstance(given, type) and hasattr(given, "model_json_schema"):
+            import pydantic
+
+            if given is pydantic.BaseModel:
+                raise ConfigurationError("output_schema is BaseModel itself; give a subclass with fields.")
             return cls(json_schema=_schema_of_model(given), model=given)
         if not isinstance(given, dict):
             raise ConfigurationError(
@@ -88,7 +92,10 @@ class OutputSchema:
         try:
             jsonschema.Draft202012Validator.check_schema(given)
         except jsonschema.SchemaError as error:
-            raise ConfigurationError(f"output_schema is not a valid JSON Schema: {error.message}") from error
+            where = ".".join(map(str, error.absolute_path)) or "its root"
+            raise ConfigurationError(
+                f"output_schema is not a valid JSON Schema, at {where}: {_shorten(error.message)}"
+            ) from error
         except RecursionError:
             rule = "its levels are more than can be followed; flatten it, or put parts of it into $defs"
             raise UnsupportedSchemaError("", rule) from None

@@ -43,10 +43,16 @@ def test_bounds_that_the_api_drops_are_checked_on_the_answer(given: Any) -> None
     assert "reason" in str(schema.parse('{"stars": 3}')[1])
 
 
-@pytest.mark.parametrize("given", ["Rating", {"type": "nonsense"}, 5])
+@pytest.mark.parametrize("given", ["Rating", {"type": "nonsense"}, 5, pydantic.BaseModel])
 def test_what_is_no_schema_is_refused(given: Any) -> None:
     with pytest.raises(ConfigurationError, match="output_schema"):
         OutputSchema.of(given)
+
+
+def test_what_is_wrong_in_a_schema_has_a_place() -> None:
+    wrong = {"type": "object", "properties": {"total": {"type": "array", "items": {"type": "strin"}}}}
+    with pytest.raises(ConfigurationError, match=r"at properties\.total\.items\.type: 'strin'"):
+        OutputSchema.of(wrong)
 
 
 def asked(count: int, schema: OutputSchema) -> list[dict[str, Any]]:
