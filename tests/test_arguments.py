@@ -18,8 +18,10 @@ from airflow_claude_batch import (
     ClaudeBatchSensor,
     ClaudeBatchSubmitOperator,
 )
+from airflow_claude_batch.batches.errors import ConfigurationError
 from airflow_claude_batch.operators import arguments
 from airflow_claude_batch.operators.arguments import own_arguments
+from airflow_claude_batch.runtime.deliver import ResultsInput
 
 REPOSITORY = Path(__file__).parents[1]
 # Rare settings are fields of groups. What has come on top of 16, 12 and 23 was asked for by its own name:
@@ -147,6 +149,24 @@ def test_default_args_of_a_dag_apply_to_every_argument(operator: Any) -> None:
         if name not in ("limits", "recovery", "answer_policy", "requests"):
             assert getattr(made, name) != getattr(operator(task_id="x", **_required(declaration)), name), name
     assert made.retries == 7
+
+
+@pytest.mark.parametrize(
+    "form", [{"output_format": "parquet"}, {"output_format": "raw"}, {"compression": "gzip"}]
+)
+def test_a_form_of_files_without_a_path_is_refused(form: dict[str, Any]) -> None:
+    [(name, value)] = form.items()
+    for make in (
+        lambda **given: ClaudeBatchResultsOperator(task_id="x", batch="b", **given),
+        lambda **given: ClaudeBatchOperator(task_id="x", requests=["Hi"], **given),
+    ):
+        with pytest.raises(ConfigurationError, match=f"{name} is '{value}', and there is no output_path"):
+            make(**form)
+        make(**form, output_path="{{ params.path }}")
+        made = make(**{name: "{{ params.form }}"})
+        setattr(made, name, value)  # as Airflow renders it
+        with pytest.raises(ConfigurationError, match="there is no output_path"):
+            ResultsInput.of(made, batch="msgbatch_1")
 
 
 def _required(declaration: Any) -> dict[str, Any]:

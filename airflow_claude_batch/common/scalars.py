@@ -244,6 +244,26 @@ def records_source(value: Any) -> None:
     )
 
 
+def check_form(given: Mapping[str, Any]) -> None:
+    """See that a form of files is asked for only where there will be files.
+
+    Args:
+        given: Values of ``output_path``, ``output_format`` and ``compression``.
+
+    Raises:
+        ConfigurationError: For one without a path.
+    """
+    asked = {name: given.get(name) for name in ("output_format", "compression")}
+    unused = [name for name, value in asked.items() if value not in (*NOTHING, "jsonl")]
+    if unused and given.get("output_path") in NOTHING:
+        from airflow_claude_batch.batches.errors import ConfigurationError
+
+        raise ConfigurationError(
+            f"{unused[0]} is {asked[unused[0]]!r}, and there is no output_path: without one the records go "
+            f"into XCom, and there are no files. Set output_path, or leave {unused[0]} out."
+        )
+
+
 def scalars(operator: Any, names: list[str]) -> dict[str, Any]:
     """Rendered arguments of an operator, each in its own type."""
     return {name: scalar(name, getattr(operator, name, None)) for name in names}

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from inspect import Parameter, Signature
 from typing import Any, Literal, TypedDict, TypeVar
 
-from airflow_claude_batch.common.scalars import as_text, records_source, scalar
+from airflow_claude_batch.common.scalars import as_text, check_form, records_source, scalar
 from airflow_claude_batch.options import (
     AnswerPolicy,
     BadRecords,
@@ -350,6 +350,8 @@ def split(declaration: type, arguments: Mapping[str, Any]) -> tuple[dict[str, An
             scalar(name, own[name])
     if "requests" in own and not is_open(own["requests"]):
         records_source(own["requests"])
+    if "output_path" in own and not is_open(own["output_path"]):
+        check_form({name: value for name, value in own.items() if not is_open(value)})
     if own.get("check") is not None and not callable(own["check"]):
         raise TypeError(f"check is {own['check']!r}; it is a function of a record")
     for name in own.keys() & GROUPS.keys():

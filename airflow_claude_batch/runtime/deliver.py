@@ -20,6 +20,7 @@ from airflow_claude_batch.batches.job.identity import Identity, root_relative
 from airflow_claude_batch.batches.job.job import Job, open_job, read_ledger
 from airflow_claude_batch.batches.requests.output_schema import OutputSchema
 from airflow_claude_batch.batches.results.answer_policy import Reading
+from airflow_claude_batch.batches.results.citations import check_quotes
 from airflow_claude_batch.batches.results.delivery import Delivery
 from airflow_claude_batch.batches.results.late import go_on_without_batches
 from airflow_claude_batch.batches.results.output.directory import check_free, open_directory
@@ -30,7 +31,7 @@ from airflow_claude_batch.batches.results.summarise import judge
 from airflow_claude_batch.batches.submission.policy import Policy
 from airflow_claude_batch.batches.submission.submit import Submission
 from airflow_claude_batch.common.handle import Handle
-from airflow_claude_batch.common.scalars import scalar, scalars
+from airflow_claude_batch.common.scalars import check_form, scalar, scalars
 from airflow_claude_batch.common.settings import (
     deliver_every_seconds,
     max_inline_bytes,
@@ -114,6 +115,7 @@ class ResultsInput:
             cancel_on_kill: See the field.
         """
         given = scalars(operator, [one.name for one in fields(cls)])
+        check_form(given)
         given |= {
             "batch": Handle.parse(batch),
             "cancel_on_kill": cancel_on_kill,
@@ -139,6 +141,10 @@ def check_output(operator: Any, names: list[str], context: Context) -> None:
         ResultsError: For an ``output_path`` that cannot be written.
     """
     given = scalars(operator, names)
+    check_form(given)
+    schema = scalar("output_schema", operator.output_schema)
+    if schema is not None:
+        check_quotes(given["answer_policy"].quotes, OutputSchema.of(schema).json_schema)
     if not given["output_path"]:
         return
     folder = _output_folder(given["output_path"], context, of_map_index=operator.folder_per_map_index)
@@ -346,12 +352,19 @@ class ResultsStep:
 
     def _delivery(self, schema: OutputSchema | None, reuse: JobAnswers | None = None) -> Delivery:
         given = self._given
+        quotes = tuple(given.answer_policy.quotes)
+        if schema is not None:
+            check_quotes(quotes, schema.json_schema)
+        elif quotes:
+            log.warning(
+                "quotes are fields of the output, and there is no output schema: only tools have some"
+            )
         reading = Reading(
             count_as_failed=tuple(given.answer_policy.count_as_failed),
             output_schema=schema,
             resubmit_invalid=bool(given.resubmission.invalid),
             include_message=bool(given.answer_policy.include_message),
-            quotes=tuple(given.answer_policy.quotes),
+            quotes=quotes,
             user_check=given.check,
         )
         return Delivery(

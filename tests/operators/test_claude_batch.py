@@ -10,7 +10,15 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 from airflow.sdk import DAG, task
 
-from airflow_claude_batch import Budget, ClaudeBatchOperator, Documents, Files, PromptCache, Recovery
+from airflow_claude_batch import (
+    AnswerPolicy,
+    Budget,
+    ClaudeBatchOperator,
+    Documents,
+    Files,
+    PromptCache,
+    Recovery,
+)
 from airflow_claude_batch.batches.errors import ConfigurationError
 from airflow_claude_batch.emulator.testing import CREATE, Emulator
 from airflow_claude_batch.testing.dag_runs import run_dag
@@ -403,3 +411,13 @@ def test_dag_test_finds_a_connection_that_only_airflows_database_has(
             storage_path=(tmp_path / "jobs").as_uri(),
         )
     assert run_dag(dag).state == "success"
+
+
+def test_a_field_that_cannot_quote_is_named_before_anything_is_sent(
+    emulator: Emulator, tmp_path: Path
+) -> None:
+    schema = {"type": "object", "properties": {"quote": {"type": "string"}}, "additionalProperties": False}
+    ask = operator(tmp_path, rows(1), output_schema=schema, answer_policy=AnswerPolicy(quotes=("qoute",)))
+    with pytest.raises(AirflowFailException, match="quotes names 'qoute'"):
+        ask.execute(Try(task_id="ask").context)
+    assert creates(emulator) == 0

@@ -13,11 +13,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from airflow_claude_batch.batches.api.result_lines import Block
+from airflow_claude_batch.batches.errors import ConfigurationError
+
+MOST_LEVELS = 50
+"""Of a schema that are looked at."""
 
 _RANGES = (
     ("start_char_index", "end_char_index", "start_char", "end_char"),
@@ -107,6 +112,57 @@ def quotes_of(output: Any, fields: Iterable[str], messages: Any) -> list[Citatio
     """
     texts = list(_documents(messages))
     return [_located(quote, field, texts) for field in fields for quote in _values(output, field.split("."))]
+
+
+def check_quotes(fields: Iterable[str], schema: dict[str, Any]) -> None:
+    """See that the fields that quote are fields of the output, as far as its schema names them.
+
+    Args:
+        fields: As :func:`quotes_of` takes them.
+        schema: JSON Schema of the output.
+
+    Raises:
+        ConfigurationError: For one that no output can have.
+    """
+    for name in fields:
+        if not _may_have(schema, name.split("."), schema):
+            raise ConfigurationError(
+                f"answer_policy.quotes names {name!r}, which output_schema has not. Write the keys from "
+                "the top, joined by dots (total_quote, items.quote); lists are gone through."
+            )
+
+
+def _may_have(
+    schema: Any, path: list[str], root: dict[str, Any], level: int = 0, seen: frozenset[str] = frozenset()
+) -> bool:
+    """Whether a value may have a field; ``seen`` are the references that were followed on the way to it."""
+    if not isinstance(schema, dict) or not path or level > MOST_LEVELS:
+        return True
+    below = partial(_may_have, root=root, level=level + 1, seen=seen)
+    address = schema.get("$ref")
+    if isinstance(address, str):
+        return address not in seen and below(_referred(address, root), path, seen=seen | {address})
+    for word in ("anyOf", "oneOf", "allOf"):
+        if isinstance(schema.get(word), list):
+            return any(below(branch, path) for branch in schema[word])
+    if "items" in schema:
+        return below(schema["items"], path)
+    if "properties" not in schema:
+        return schema.get("type") in (None, "object", "array") or isinstance(schema["type"], list)
+    found = schema["properties"].get(path[0])
+    return (
+        below(found, path[1:], seen=frozenset())
+        if found is not None
+        else bool(schema.get("additionalProperties"))
+    )
+
+
+def _referred(address: str, root: dict[str, Any]) -> Any:
+    """What a reference within the schema names; None where it is none."""
+    found: Any = root if address.startswith("#") else None
+    for key in filter(None, address.removeprefix("#").split("/")):
+        found = found.get(key) if isinstance(found, dict) else None
+    return found
 
 
 def _values(value: Any, path: list[str]) -> Iterator[str]:
