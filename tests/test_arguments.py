@@ -133,7 +133,12 @@ def test_default_args_of_a_dag_apply_to_every_argument(operator: Any) -> None:
     declaration = arguments.SensorArguments if operator is ClaudeBatchSensor else OPERATORS[operator][0]
     values: dict[str, Any] = {name: f"a {name}" for name in own_arguments(declaration)}
     values |= {"cache": "5m", "budget": 3, "resubmission": 4, "limits": None, "recovery": None}
-    values |= {"answer_policy": None, "poll_interval": 9, "max_tokens": 8, "message_params": {"top_k": 1}}
+    values |= {
+        "answer_policy": None,
+        "poll_interval": 9,
+        "max_tokens": 8,
+        "message_params": {"metadata": {"user_id": "u"}},
+    }
     values |= {"requests": ["Hi"], "retries": 7, "bad_records": 0.5, "on_empty": "skip", "check": len}
     values |= {"output_path": "s3://a/b", "storage_path": "s3://c/d", "output_format": "raw", "timeout": 60}
     values |= {"compression": "zstd", "overwrite": True, "on_timeout": "cancel", "deferrable": False}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from airflow_claude_batch import (
     ClaudeBatchSubmitOperator,
 )
 from airflow_claude_batch.batches.errors import ResultsError
+from airflow_claude_batch.batches.requests.parameters import check_defaults
 from airflow_claude_batch.batches.results.answer_policy import KINDS
 from airflow_claude_batch.emulator.testing import Emulator
 from airflow_claude_batch.options import ANSWER_KINDS
@@ -48,6 +50,11 @@ WRONG: list[tuple[str, Any]] = [
     ("message_params", ["temperature"]),
     ("message_params", {"system": "overruled by the argument"}),
     ("message_params", {"betas": "output-300k-2026-03-24"}),
+    (r"message_params\['temperature'\]: not accepted", {"temperature": 0.5}),
+    (r"message_params\['stream'\]", {"stream": False}),
+    (r"message_params\['messages'\]: each record has its own", {"messages": []}),
+    (r"message_params\['prompt'\]: it would be overruled", {"prompt": "Hi"}),
+    (r"message_params\['params'\]: write what is in it", {"params": {"thinking": {}}}),
     ("system", 5),
     ("system", ["no block"]),
     ("output_schema", int),
@@ -63,7 +70,30 @@ WRONG: list[tuple[str, Any]] = [
 @pytest.mark.parametrize(("name", "value"), WRONG)
 def test_a_value_that_is_of_no_use_fails_the_dag_file_and_is_named(name: str, value: Any) -> None:
     with pytest.raises(Exception, match=name):
-        ClaudeBatchOperator(task_id="ask", **{"requests": ["Hi"], name: value})
+        ClaudeBatchOperator(task_id="ask", **{"requests": ["Hi"], name.partition("\\")[0]: value})
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        ({"tempreature": 0.5}, r"message_params\['tempreature'\]: no parameter of the Messages API"),
+        ({"stop_sequence": ["x"]}, r"message_params\['stop_sequence'\].* Is stop_sequences meant\?"),
+        ({"output_config": "high"}, r"message_params\['output_config'\]: it is a mapping"),
+        ({"tools": {"name": "x"}}, r"message_params\['tools'\]: it is a list"),
+    ],
+)
+def test_parameters_that_would_spoil_every_request_fail_before_the_source_is_read(
+    emulator: Emulator, tmp_path: Path, params: dict[str, Any], words: str
+) -> None:
+    task = one_task(tmp_path, requests=lambda: pytest.fail("the source was read"), message_params=params)
+    with pytest.raises(AirflowFailException, match=words):
+        task.execute(Try(task_id="ask").context)
+    assert emulator.journal() == []
+
+
+def test_parameters_that_only_the_sdk_or_a_beta_knows_are_sent() -> None:
+    check_defaults({"user_profile_id": "u", "thinking": None, "metadata": MappingProxyType({})})
+    check_defaults({"of_tomorrow": 1}, ["tomorrow-2027-01-01"])
 
 
 @pytest.mark.parametrize("value", [["refusl"], ["end_turn"], "refusal", [None]])
@@ -96,11 +126,10 @@ def test_templates_are_left_for_the_night() -> None:
 def one_task(tmp_path: Path, **arguments: Any) -> ClaudeBatchOperator:
     return ClaudeBatchOperator(
         task_id="ask",
-        requests=["Hi"],
         model="claude-haiku-4-5",
         max_tokens=16,
         storage_path=(tmp_path / "jobs").as_uri(),
-        **arguments,
+        **{"requests": ["Hi"], **arguments},
     )
 
 

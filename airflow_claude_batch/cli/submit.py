@@ -23,6 +23,7 @@ from airflow_claude_batch.batches.requests.builder import Recipe
 from airflow_claude_batch.batches.requests.document_access import DocumentAccess
 from airflow_claude_batch.batches.requests.documents import DocumentReader
 from airflow_claude_batch.batches.requests.output_schema import OutputSchema
+from airflow_claude_batch.batches.requests.parameters import check_defaults
 from airflow_claude_batch.batches.results.summarise import judge
 from airflow_claude_batch.batches.storage import Folder
 from airflow_claude_batch.batches.submission.estimate import Estimate, estimate
@@ -201,6 +202,8 @@ def _defaults(options: argparse.Namespace, schema: OutputSchema | None) -> dict[
     params = {name: _value(text) for name, text in options.param}
     flags = {"model": options.model, "max_tokens": options.max_tokens, "system": _text(options.system)}
     given = {name: value for name, value in flags.items() if value is not None}
+    others = {name: value for name, value in params.items() if name not in flags}
+    check_defaults(others, place="--param {}")
     twice = [(name, f"--{name.replace('_', '-')}") for name in given if name in params]
     if schema is not None:
         own = params.get("output_config")

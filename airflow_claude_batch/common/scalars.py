@@ -53,10 +53,13 @@ def _addresses(value: Any) -> list[str]:
 
 
 def _parameters(value: Any) -> Mapping[str, Any]:
-    """Messages API parameters; those with an argument of their own would be overruled by it, unsaid."""
-    betas = value.get("betas") if isinstance(value, Mapping) else None
-    if not isinstance(value, Mapping) or not {"model", "max_tokens", "system"}.isdisjoint(value):
+    """Messages API parameters, as far as their names tell."""
+    from airflow_claude_batch.batches.requests.parameters import check_names
+
+    if not isinstance(value, Mapping):
         raise TypeError
+    check_names(value)
+    betas = value.get("betas")
     if betas is not None and not (
         isinstance(betas, (list, tuple)) and all(isinstance(beta, str) for beta in betas)
     ):
@@ -171,7 +174,7 @@ _SCALARS: Mapping[str, tuple[Callable[[Any], Any], str]] = {
     "documents_from": (_addresses, "a list of addresses such as s3://conn_id@bucket/folder"),
     "message_params": (
         _parameters,
-        "a mapping of Messages API parameters, of which betas is a list; not model, max_tokens and system",
+        "a mapping of Messages API parameters, of which betas is a list of texts",
     ),
     "system": (_system, "text or a list of blocks"),
     "output_schema": (_schema, "a pydantic model, a JSON Schema (dict), or a Schema of either"),
@@ -219,6 +222,8 @@ def scalar(name: str, value: Any) -> Any:
     read, form = _SCALARS[name]
     try:
         return read(value)
+    except ConfigurationError:
+        raise
     except (TypeError, ValueError, OverflowError):
         shown = repr(value) if isinstance(value, (int, float)) else f"a {type(value).__name__}"
         if isinstance(value, str):

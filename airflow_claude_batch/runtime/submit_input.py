@@ -20,6 +20,7 @@ from airflow_claude_batch.batches.requests.builder import Recipe
 from airflow_claude_batch.batches.requests.document_access import DocumentAccess
 from airflow_claude_batch.batches.requests.documents import DocumentReader
 from airflow_claude_batch.batches.requests.output_schema import OutputSchema
+from airflow_claude_batch.batches.requests.parameters import check_defaults
 from airflow_claude_batch.batches.requests.prompt_cache import mark_prefix, read_system
 from airflow_claude_batch.common.scalars import scalar, scalars
 from airflow_claude_batch.common.settings import compress_spool, default_tags, open_folder
@@ -99,6 +100,7 @@ class SubmitInput:
 
 def build_input(given: SubmitInput, context: Context, hook: ClaudeBatchHook, models: Models) -> Input:
     """The engine's input; nothing is read yet."""
+    check_defaults(given.message_params, given.betas)
     sample = sample_of(given.trial)
     left_out: Counter[str] = Counter()
     recipe = Recipe(

@@ -18,6 +18,7 @@ from airflow_claude_batch.batches.job.identity import Identity
 from airflow_claude_batch.batches.job.job import Input, Job, start_job
 from airflow_claude_batch.batches.requests.builder import Recipe
 from airflow_claude_batch.batches.requests.output_schema import OutputSchema
+from airflow_claude_batch.batches.requests.parameters import check_defaults
 from airflow_claude_batch.batches.requests.sampling import Sample
 from airflow_claude_batch.batches.requests.tables import is_table, table_rows
 from airflow_claude_batch.batches.results.answer_policy import Reading
@@ -66,6 +67,7 @@ class Trial:
     def _input(self, schema: OutputSchema | None) -> Input:
         params = dict(self.message_params)
         betas = list(params.pop("betas", None) or ())
+        check_defaults(params, betas)
         if schema is not None:
             params["output_config"] = {**(params.get("output_config") or {}), **schema.output_config()}
         sample = Sample(records=self.records, pick=self.pick)

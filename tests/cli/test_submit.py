@@ -189,6 +189,8 @@ def test_a_connections_discount_holds_in_records_summary_and_book(
         (["--param", "temperature"], "name=value"),
         (["--param", "model=claude-haiku-4-5"], "--param model=… and --model say the same"),
         (["--param", "max_tokens=9"], "--param max_tokens=… and --max-tokens say the same"),
+        (["--param", "stop_sequence=END"], "--param stop_sequence: no parameter of the Messages API"),
+        (["--param", "thinking=on"], "--param thinking: it is a mapping"),
         (["--conn-id", "nobody"], "isn't defined"),
     ],
 )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from airflow_claude_batch.batches.errors import ConfigurationError
 
 MESSAGE_PARAMETERS = frozenset(
     {
@@ -54,7 +57,68 @@ _KINDS_OF: dict[str, tuple[Any, str]] = {
 }
 """What parameters are that a table's columns could be taken for."""
 
+_PLAIN = (str, int, float, list, tuple, dict)
+"""What is no object that becomes a mapping or a list when it is made JSON."""
+_OF_ITS_OWN = "it would be overruled by the argument of that name; give that"
+NO_DEFAULTS = {
+    **{key: rule for key, rule in REFUSED_PARAMETERS.items() if key != "betas"},
+    **dict.fromkeys(("model", "max_tokens", "system", "prompt", "custom_id"), _OF_ITS_OWN),
+    "messages": "each record has its own, or a prompt; what all share is system, or the template's",
+    "params": "write what is in it one level higher",
+}
+"""What is no parameter that all requests can have, and the way out."""
+
 _refused = REFUSED_PARAMETERS.keys()
+
+
+def check_names(params: Mapping[str, Any], place: str = "message_params[{!r}]") -> None:
+    """Refuse what can be no parameter of all requests, by its name alone.
+
+    Args:
+        params: As the user gave them, without those that have an argument of their own.
+        place: Where they stand, for the message.
+
+    Raises:
+        ConfigurationError: Naming the key and the way out.
+    """
+    for key in params:
+        if key in NO_DEFAULTS:
+            raise ConfigurationError(f"{place.format(key)}: {NO_DEFAULTS[key]}. Nothing was sent.")
+
+
+def check_defaults(
+    params: Mapping[str, Any], betas: Sequence[str] = (), place: str = "message_params[{!r}]"
+) -> None:
+    """Refuse parameters of all requests that would make each of them a 400 when the batch ends.
+
+    Args:
+        params: As the user gave them, without those that have an argument of their own.
+        betas: Beta features, with which there may be parameters that nobody here knows.
+        place: Where they stand, for the message.
+
+    Raises:
+        ConfigurationError: Naming the key and the way out.
+    """
+    check_names(params, place)
+    known = MESSAGE_PARAMETERS | _known_to_the_sdk()
+    for key in params if not betas else ():
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, 1)
+            meant = f" Is {near[0]} meant?" if near else ""
+            raise ConfigurationError(
+                f"{place.format(key)}: no parameter of the Messages API.{meant} A new one needs a newer "
+                "anthropic package; one of a beta needs betas. Nothing was sent."
+            )
+    for key, value in params.items():
+        kinds, form = _KINDS_OF.get(key, (object, ""))
+        if isinstance(value, _PLAIN) and not isinstance(value, kinds):
+            raise ConfigurationError(f"{place.format(key)}: it is {form}. Nothing was sent.")
+
+
+def _known_to_the_sdk() -> frozenset[str]:
+    from anthropic.types.message_create_params import MessageCreateParamsNonStreaming
+
+    return frozenset(MessageCreateParamsNonStreaming.__annotations__)
 
 
 def problems_of(params: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
