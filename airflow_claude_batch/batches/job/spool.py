@@ -294,7 +294,7 @@ class SpoolWriter:
             self.final = self.final or error.faults[0]
         if not self.tolerant:
             return
-        fields = lenient_json(record)
+        fields = {} if isinstance(record, Broken) else lenient_json(record)
         custom_id = build.id_of_bad(fields)
         if custom_id is not None and not self._ids.add(_id_hash(custom_id)):
             custom_id = None

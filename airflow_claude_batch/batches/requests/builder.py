@@ -97,7 +97,7 @@ class RequestBuilder:
     def is_column(self, key: str) -> bool:
         """Whether a key of a record is the user's own column: comes back, and is not sent as it is."""
         if key == "custom_id":
-            return False
+            return self._recipe.custom_id is not None
         return self._template is not None or not (is_parameter(key) or key == self._documents_column)
 
     def id_of_bad(self, record: Mapping[str, Any]) -> str | None:
@@ -143,7 +143,7 @@ class RequestBuilder:
             documents = _content(self._documents_of(record), index)
             custom_id = self._content_ids(documents + b"\n" + prompt.encode("utf-8", "surrogatepass"))
         columns = record
-        if "custom_id" in record:
+        if "custom_id" in record and record["custom_id"] in (custom_id, None):
             columns = {key: value for key, value in record.items() if key != "custom_id"}
         if not blocks:
             return self._of_prompt(custom_id, prompt, columns, index)
@@ -158,10 +158,9 @@ class RequestBuilder:
         if custom_id is None:
             content = {key: record[key] for key in self._content_keys if record.get(key) is not None}
             custom_id = self._content_ids(_content(content, index))
-        whole = {**record, "custom_id": custom_id}
         if documents is not None:
-            whole["prompt"] = _with_blocks(record, blocks, index)
-        return self._encode_record.encode_json(whole, index)
+            record = {**record, "prompt": _with_blocks(record, blocks, index)}
+        return self._encode_record.encode_json(record, index, custom_id)
 
     def _custom_id(self, record: Mapping[str, Any], index: int) -> str | None:
         """The record's key as a custom_id; None where it has none."""
@@ -190,6 +189,10 @@ class RequestBuilder:
     def _read_documents(self, record: Mapping[str, Any], index: int) -> list[dict[str, Any]]:
         documents = self._documents_of(record)
         if documents is None or self._recipe.documents is None:
+            column = self._recipe.documents_column
+            if column is not None and column not in record:
+                rule = "documents names this column; a record without documents has null there"
+                raise InputError([Fault(index=index, where=f"column {column}", value="no column", rule=rule)])
             return []
         try:
             return self._recipe.documents(documents, index)

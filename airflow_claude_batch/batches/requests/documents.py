@@ -78,6 +78,7 @@ class DocumentReader:
     context_window: int | None = None
     converters: Mapping[str, Converter] = field(default_factory=dict)
     _kept: OrderedDict[tuple[str, bool], Block] = field(default_factory=OrderedDict)
+    _kept_bytes: int = 0
     _coming: dict[str, Future[bytes]] = field(default_factory=dict)
 
     def ahead(self, records: Iterable[Any], column: str) -> Iterator[Any]:
@@ -90,10 +91,19 @@ class DocumentReader:
                     documents = record.get(column)
                 if documents is not None:
                     self._fetch_ahead(documents, pool)
-                waiting.append(record)
+                waiting.append((record, documents))
                 if len(waiting) > FETCHED_AHEAD:
-                    yield waiting.popleft()
-            yield from waiting
+                    yield from self._handed_over(*waiting.popleft())
+            while waiting:
+                yield from self._handed_over(*waiting.popleft())
+
+    def _handed_over(self, record: Any, documents: Any) -> Iterator[Any]:
+        """A record; what it did not read of its documents, because it is bad in another way, is let go."""
+        yield record
+        for document in documents if isinstance(documents, (list, tuple)) else ():
+            uri = document.get("uri") if isinstance(document, Mapping) else document
+            if isinstance(uri, str):
+                self._coming.pop(uri, None)
 
     def _fetch_ahead(self, documents: Any, pool: ThreadPoolExecutor) -> None:
         for document in documents if isinstance(documents, (list, tuple)) else ():
@@ -152,8 +162,9 @@ class DocumentReader:
         else:
             block = convert(data, uri, converter, decrypt=decrypt)
         self._kept[uri, decrypt] = block
-        while sum(one.size for one in self._kept.values()) > KEPT_BYTES:
-            self._kept.popitem(last=False)
+        self._kept_bytes += block.size
+        while self._kept_bytes > KEPT_BYTES:
+            self._kept_bytes -= self._kept.popitem(last=False)[1].size
         return block
 
     def _read(self, uri: str) -> bytes:

@@ -6,6 +6,7 @@ Nothing is imported to find that out: an object says by its type's module whose 
 from __future__ import annotations
 
 import dataclasses
+import decimal
 import enum
 from collections.abc import Mapping
 from typing import Any
@@ -25,7 +26,11 @@ def fields_of(value: Any) -> Mapping[str, Any] | None:
     if isinstance(value, type):
         return None
     for read in (_row, _model, _class_fields):
-        if (found := read(value)) is not None:
+        try:
+            found = read(value)
+        except Exception:  # noqa: BLE001  # a field that was never set, an object whose session is closed
+            return None
+        if found is not None:
             return found
     return None
 
@@ -33,13 +38,22 @@ def fields_of(value: Any) -> Mapping[str, Any] | None:
 def _row(value: Any) -> Mapping[str, Any] | None:
     mapping = getattr(value, "_mapping", None)  # SQLAlchemy; before named tuples, whose look it has
     if isinstance(mapping, Mapping):
-        return mapping
+        return None if repeated_names(value) else mapping
     names = getattr(value, "_fields", None)
     if isinstance(value, tuple) and isinstance(names, tuple):
         return dict(zip(names, value, strict=True))
-    if not hasattr(value, "keys") or library_of(value) in _COLUMNAR:
+    if not hasattr(value, "keys") or library_of(value) in _COLUMNAR or repeated_names(value):
         return None
     return {name: value[name] for name in value.keys()}  # noqa: SIM118  # sqlite3.Row iterates over values
+
+
+def repeated_names(row: Any) -> list[str]:
+    """The names that several columns of a database's row have: a mapping would lose one of them."""
+    try:
+        names = list(row._fields if hasattr(row, "_fields") else row.keys())
+        return [] if len(set(names)) == len(names) else sorted({n for n in names if names.count(n) > 1})
+    except (AttributeError, TypeError):  # it is no row
+        return []
 
 
 def _model(value: Any) -> Mapping[str, Any] | None:
@@ -79,6 +93,8 @@ def is_missing(value: Any) -> bool:
         return True
     if isinstance(value, float):
         return value != value
+    if isinstance(value, decimal.Decimal):
+        return value.is_nan()
     name = type(value).__name__
     if name in ("NaTType", "NAType"):
         return True

@@ -145,4 +145,9 @@ def _plain(template: nodes.Template, special: Collection[str]) -> _Fill | None:
 
 
 def _nothing_for_null(value: Any) -> Any:
+    if callable(value):  # range, dict, record.items; what is undefined can be called, too
+        from jinja2 import Undefined, UndefinedError
+
+        if not isinstance(value, Undefined):
+            raise UndefinedError("a function of Jinja in place of a column")
     return "" if value is None else value

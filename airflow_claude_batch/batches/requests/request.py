@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from airflow_claude_batch.batches.errors import Fault, InputError
-from airflow_claude_batch.batches.requests.objects import fields_of, is_missing, plain
+from airflow_claude_batch.batches.requests.objects import fields_of, is_missing, plain, repeated_names
 from airflow_claude_batch.batches.requests.parameters import (
     MESSAGE_PARAMETERS,
     REFUSED_PARAMETERS,
@@ -94,12 +94,16 @@ class RequestEncoder:
         """
         return self.encode_json(as_json(record, index, is_parameter), index)
 
-    def encode_json(self, record: Mapping[str, Any], index: int) -> Request:
-        """The same for a record that is JSON already."""
+    def encode_json(self, record: Mapping[str, Any], index: int, custom_id: str | None = None) -> Request:
+        """The same for a record that is JSON already; its own custom_id is a column where it has another."""
         faults: list[Fault] = []
         params, columns = self._split(record, index, faults)
         self._complete_output_config(params)
-        custom_id = record.get("custom_id")
+        own_id = record.get("custom_id")
+        if custom_id is None:
+            custom_id = own_id
+        elif own_id not in (custom_id, None):
+            columns["custom_id"] = own_id
         if not isinstance(custom_id, str) or not CUSTOM_ID.fullmatch(custom_id):
             rule = "a custom_id is 1 to 64 letters, digits, hyphens or underscores"
             faults.append(Fault(index=index, where="custom_id", value=shorten(custom_id), rule=rule))
@@ -215,7 +219,10 @@ def is_parameter(key: str) -> bool:
 
 def _no_record(value: Any, index: int) -> Fault:
     rule = 'a record is a mapping such as {"custom_id": "a", "prompt": "..."}'
-    if isinstance(value, (list, tuple)):
+    if repeated := repeated_names(value):
+        rule = f"each column of a row has a name of its own, and several are called {shorten(repeated)}; "
+        rule += "give them names with AS"
+    elif isinstance(value, (list, tuple)):
         rule += "; rows without the names of their columns tell no prompt from an id: read a database with "
         rule += "Sql(conn_id, sql), or make mappings or named tuples of them"
     return Fault(index=index, where="record", value=describe(value), rule=rule)
@@ -334,7 +341,8 @@ def _json_scalar(value: Any, index: int, path: str, faults: list[Fault]) -> Any:
     elif isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
         return value.isoformat()
     elif isinstance(value, datetime.timedelta):
-        return msgspec.to_builtins(value)
+        # Those of pandas and pendulum are of kinds of their own.
+        return msgspec.to_builtins(datetime.timedelta(seconds=value.total_seconds()))
     elif isinstance(value, (uuid.UUID, decimal.Decimal, str)):
         return str(value)
     elif isinstance(value, int):

@@ -14,6 +14,7 @@ from airflow_claude_batch.batches.errors import (
     InputError,
     missing_package,
 )
+from airflow_claude_batch.batches.requests.files.rows import Broken, Row
 from airflow_claude_batch.batches.requests.objects import library_of, null_if_missing
 from airflow_claude_batch.batches.requests.request import describe, shorten
 
@@ -30,12 +31,12 @@ _TABLES = {
 def is_table(value: Any) -> bool:
     """Whether a value is a table of pandas, polars, Arrow, or one that hands itself over as Arrow does."""
     kind = type(value)
-    if kind.__name__ in _TABLES.get(library_of(value), ()):
-        return True
+    if (tables := _TABLES.get(library_of(value))) is not None:  # their columns speak Arrow, too
+        return kind.__name__ in tables
     return hasattr(kind, "__arrow_c_stream__") and not isinstance(value, type)
 
 
-def table_rows(table: Any) -> Iterator[dict[str, Any]]:
+def table_rows(table: Any) -> Iterator[Row]:
     """The rows of a table as mappings, a slice at a time; missing values are None.
 
     Of a pandas table the index is left out, unless it has a name.
@@ -86,15 +87,32 @@ def _polars_rows(table: Any) -> Iterator[dict[str, Any]]:
     return rows()
 
 
-def _arrow_rows(batches: Any, names: list[str]) -> Iterator[dict[str, Any]]:
+def _arrow_rows(batches: Any, names: list[str]) -> Iterator[Row]:
     _check_names(names)
 
-    def rows() -> Iterator[dict[str, Any]]:
+    def rows() -> Iterator[Row]:
+        before = 0
         for batch in batches:
             for start in range(0, batch.num_rows, ROWS_AT_A_TIME):
-                yield from batch.slice(start, ROWS_AT_A_TIME).to_pylist()
+                yield from _python_rows(batch.slice(start, ROWS_AT_A_TIME), before + start)
+            before += batch.num_rows
 
     return rows()
+
+
+def _python_rows(part: Any, first: int) -> list[Row]:
+    try:
+        return list(part.to_pylist())
+    except Exception:  # noqa: BLE001  # Arrow raises all kinds; which row it is shows when each is read alone
+        return [_python_row(part.slice(place, 1), first + place) for place in range(part.num_rows)]
+
+
+def _python_row(part: Any, number: int) -> Row:
+    try:
+        return dict(part.to_pylist()[0])
+    except Exception as error:  # noqa: BLE001
+        rule = "Python has no form for a value of this row; make text of its column, or leave it out"
+        return Broken(where=f"row {number} of the table", value=type(error).__name__, rule=rule)
 
 
 def _as_reader(table: Any) -> Any:

@@ -27,6 +27,25 @@ def spooled(rows: list[Any], tmp_path: Path, **recipe: Any) -> list[tuple[str, d
     ]
 
 
+@pytest.mark.parametrize("template", [None, "{{ prompt }}"])
+@pytest.mark.parametrize("column", ["custom_id", "order"])
+def test_a_key_that_is_no_custom_id_comes_back_as_a_column(
+    tmp_path: Path, template: str | None, column: str
+) -> None:
+    rows = [
+        {"custom_id": "Order 7/a", "order": 7, "prompt": "Hi"},
+        {"custom_id": "b", "order": 8, "prompt": "Hi"},
+    ]
+    found = spooled(rows, tmp_path, custom_id=column, prompt=template)
+    keys = [columns.get("custom_id", custom_id) for custom_id, columns in found]
+    assert keys == ["Order 7/a", "b"]
+
+
+def test_a_custom_id_that_is_null_is_no_column(tmp_path: Path) -> None:
+    [(_, columns)] = spooled([{"custom_id": None, "text": "Hi"}], tmp_path, prompt="{{ text }}")
+    assert columns == {"text": "Hi"}
+
+
 def test_a_legal_key_is_the_custom_id_itself() -> None:
     assert legal_id("ACC-00017_b") == "ACC-00017_b"
 

@@ -14,7 +14,8 @@ from airflow_claude_batch.batches.errors import InputError
 from airflow_claude_batch.batches.job.part_reader import read_requests
 from airflow_claude_batch.batches.job.rejected import read_rejected
 from airflow_claude_batch.batches.job.spool import spool
-from airflow_claude_batch.batches.requests.builder import Recipe
+from airflow_claude_batch.batches.requests import documents
+from airflow_claude_batch.batches.requests.builder import Recipe, RequestBuilder
 from airflow_claude_batch.batches.requests.document_access import DocumentAccess
 from airflow_claude_batch.batches.requests.document_blocks import UnreadableDocumentError
 from airflow_claude_batch.batches.requests.documents import DocumentReader
@@ -323,6 +324,42 @@ class SlowStore(MemoryFileSystem):
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any) -> bytes:
         time.sleep(0.05)
         return super().cat_file(path, start, end, **kwargs)
+
+
+def test_what_bad_records_did_not_read_of_their_documents_is_let_go(tmp_path: Path) -> None:
+    store = SlowStore()
+    store.pipe_file("/inbox/a.txt", b"text")
+    slow = DocumentReader(
+        locate=lambda uri: Folder(fs=store, path=uri.removeprefix("slow:/"), url=uri),
+        access=DocumentAccess(["slow://inbox/"]),
+    )
+    rows = [{"documents": ["slow://inbox/a.txt", {"uri": f"slow://inbox/{n}.txt"}, 7]} for n in range(12)]
+    recipe = Recipe(documents=slow, documents_column="documents", prompt="Read.")
+    with pytest.raises(InputError, match="12 fault"):
+        spool(rows, Folder.at(f"file://{tmp_path}/job"), defaults=DEFAULTS, recipe=recipe)
+    assert not slow._coming
+
+
+def test_small_documents_are_kept_up_to_a_bound_in_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(documents, "KEPT_BYTES", 1_000)
+    shared = reader()
+    for number in range(30):
+        shared([stored(tmp_path / f"{number}.txt", b"x" * 100)], number)
+        assert shared._kept_bytes == sum(block.size for block in shared._kept.values()) <= 1_000
+    assert len(shared._kept) > 1
+
+
+@pytest.mark.parametrize("template", [None, "Read."])
+def test_a_record_without_the_column_of_its_documents_is_not_sent_without_them(
+    tmp_path: Path, template: str | None
+) -> None:
+    recipe = Recipe(documents=reader(), documents_column="files", prompt=template)
+    build = RequestBuilder(recipe, DEFAULTS)
+    with pytest.raises(InputError, match=r"record 3: column files = no column: .*null"):
+        build({"custom_id": "a", "prompt": "Read.", "file": stored(tmp_path / "a.txt", b"text")}, 3)
+    assert build({"custom_id": "a", "prompt": "Read.", "files": None}, 3).custom_id == "a"
 
 
 def test_documents_on_object_storage_are_fetched_while_others_are_spooled(tmp_path: Path) -> None:

@@ -56,6 +56,13 @@ def test_a_missing_column_is_an_error_with_the_records_number_and_its_columns() 
         PromptTemplate("{{ name }} {{ plan }}")({"name": "x"}, 17)
 
 
+@pytest.mark.parametrize("name", ["range", "dict", "record.items"])
+def test_what_jinja_knows_by_itself_is_no_column(name: str) -> None:
+    with pytest.raises(InputError, match=r"a function of Jinja in place of a column.*columns are \['id'\]"):
+        PromptTemplate(f"{{{{ {name} }}}} {{{{ id }}}}")({"id": 1}, 0)
+    assert PromptTemplate("{% for n in range(id) %}{{ n }}{% endfor %}")({"id": 3}, 0) == "012"
+
+
 def test_a_missing_field_inside_a_column_is_an_error_too() -> None:
     with pytest.raises(InputError, match="record 3: prompt template"):
         PromptTemplate("{{ account.plan }}")({"account": {"id": 1}}, 3)

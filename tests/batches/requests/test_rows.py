@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import datetime
+import decimal
 import enum
 import sqlite3
 from pathlib import Path
@@ -14,6 +15,7 @@ import attrs
 import msgspec
 import numpy as np
 import pandas as pd
+import pendulum
 import pyarrow as pa
 import pydantic
 import pytest
@@ -119,6 +121,11 @@ def test_a_block_of_the_sdk_is_sent_as_the_sdk_would() -> None:
         (np.array([1, 2]), [1, 2]),
         (pa.scalar(3), 3),
         (datetime.timedelta(minutes=1), "PT60S"),
+        (pd.Timedelta(minutes=1), "PT60S"),
+        (pendulum.duration(days=1, seconds=1), "P1DT1S"),
+        (decimal.Decimal("NaN"), None),
+        (decimal.Decimal("sNaN"), None),
+        (decimal.Decimal("1.50"), "1.50"),
         ({Color.RED: [np.float32(0.5)]}, {"red": [0.5]}),
     ],
 )
@@ -180,6 +187,38 @@ def test_rows_without_names_are_told_how_to_get_them() -> None:
         build(("id1", "text one"))
 
 
+def sqlite_row_of_two_bodies() -> Any:
+    connection = sqlite3.connect(":memory:")
+    connection.row_factory = sqlite3.Row
+    return connection.execute("select 'Hi' prompt, 1 body, 2 body").fetchone()
+
+
+def sqlalchemy_row_of_two_bodies() -> Any:
+    with sqlalchemy.create_engine("sqlite://").connect() as connection:
+        return connection.execute(sqlalchemy.text("select 'Hi' prompt, 1 body, 2 body")).one()
+
+
+@pytest.mark.parametrize("row", [sqlite_row_of_two_bodies(), sqlalchemy_row_of_two_bodies()])
+def test_a_row_with_two_columns_of_one_name_loses_none_of_them_unsaid(row: Any) -> None:
+    with pytest.raises(InputError, match=r"several are called \['body'\]; give them names with AS"):
+        build(row)
+
+
+@attrs.define
+class Unreadable:
+    """Of which a field was never set, like the lazy columns of a session that is closed."""
+
+    prompt: str = attrs.field(init=False)
+
+
+def test_an_object_whose_fields_cannot_be_read_is_a_fault_of_its_record() -> None:
+    half_made = Unreadable()
+    with pytest.raises(InputError, match=r"record 0: record = a Unreadable.*a record is a mapping"):
+        build(half_made)
+    with pytest.raises(InputError, match=r"record 0: v = a Unreadable.*is not a JSON value"):
+        build({"prompt": "Hi", "v": half_made})
+
+
 COLUMNS = {"custom_id": ["a", "b"], "prompt": ["x", "y"], "score": [1.0, None]}
 
 
@@ -197,6 +236,25 @@ COLUMNS = {"custom_id": ["a", "b"], "prompt": ["x", "y"], "score": [1.0, None]}
 def test_the_rows_of_a_table_are_records(table: Any) -> None:
     rows = [{"custom_id": "a", "prompt": "x", "score": 1.0}, {"custom_id": "b", "prompt": "y", "score": None}]
     assert list(read_records(table, {}, lambda _: None)) == rows  # type: ignore[arg-type]
+
+
+def test_the_rows_of_a_callable_may_be_series_of_pandas() -> None:
+    rows = pd.DataFrame(COLUMNS)
+    records = list(read_records(lambda: (row for _, row in rows.iterrows()), {}, lambda _: None))  # type: ignore[arg-type]
+    assert [build(record)["custom_id"] for record in records] == ["a", "b"]
+
+
+def test_a_value_of_an_arrow_table_that_python_cannot_hold_costs_its_own_row_only(tmp_path: Path) -> None:
+    days = pa.array([0, 2**62, 1], pa.timestamp("s"))
+    table = pa.table({"prompt": ["x", "y", "z"], "day": days})
+    records = list(read_records(table, {}, lambda _: None))  # type: ignore[arg-type]
+    folder = Folder.at(f"file://{tmp_path}/job")
+    with pytest.raises(InputError, match=r"row 1 of the table.*make text of its column"):
+        spool(records, folder, defaults=DEFAULTS)
+    spooled = spool(records, folder, defaults=DEFAULTS, bad_fraction=0.5)
+    assert [part.request_count for part in spooled.parts] == [2, 1]
+    [rejected] = read_rejected(folder, spooled.parts[1].inputs)
+    assert msgspec.json.decode(rejected.input) is None, "the row itself could not be read"
 
 
 def test_a_callable_yields_tables_chunks_and_records() -> None:

@@ -193,9 +193,9 @@ def _rows(
     names, width, plain = shape.names, shape.width, shape.plain
     lines.start, lines.odd = reader.line_num + 1, False
     for row in reader:
-        if plain and len(row) == width and not lines.odd:
+        if plain and len(row) == width and not lines.odd and (row[0] or any(row)):
             yield dict(zip(names, row))  # noqa: B905  # to say strict takes 0.3 µs, and they are equally many
-        elif row:
+        elif any(row):  # for an empty row spreadsheets write delimiters alone
             yield shape.row(row, f"{stored.url} line {lines.start}")
             lines.odd = False
         lines.start = reader.line_num + 1

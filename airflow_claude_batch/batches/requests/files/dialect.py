@@ -66,6 +66,12 @@ class _Trial:
         return len(self.rows[0]) if self.rows else 0
 
     @property
+    def splits_quoted_names(self) -> bool:
+        """Whether a name holds a quote, as the pieces of one do that was cut at a delimiter in it."""
+        quote = self.dialect.quote
+        return bool(quote and self.rows) and any(quote in name for name in self.rows[0])
+
+    @property
     def fits(self) -> bool:
         """Whether all rows are of one width, but for a delimiter at the end of all or of the header."""
         if self.failed or any(self.dialect.is_misread(field) for row in self.rows for field in row):
@@ -174,6 +180,7 @@ def _widest(trials: list[_Trial], tabs: bool) -> _Trial | None:
     fitting = [trial for trial in trials if trial.fits]
     if not fitting:
         return None
+    fitting = [trial for trial in fitting if not trial.splits_quoted_names] or fitting
     width = max(trial.width for trial in fitting)
     widest = [trial for trial in fitting if trial.width == width]
     if width > 1 and len(widest) > 1 and not tabs:
@@ -234,8 +241,19 @@ def _with_habits(best: _Trial, lines: Sequence[str], whole: bool, options: ReadO
         dialect = replace(dialect, skip_blanks=True)
     quoted = dialect.quote and any(dialect.quote in line for line in lines)
     if options.escape is None and not quoted and any("\\N" in row for row in others):
+        if dialect.delimiter != "\t":
+            _refuse_other_backslashes(lines if whole else lines[:-1], dialect.delimiter)
         dialect = replace(dialect, escape="\\")
     return best if dialect == best.dialect else _try(dialect, lines, whole)
+
+
+def _refuse_other_backslashes(lines: Sequence[str], delimiter: str) -> None:
+    """Where missing values are backslash and N, other backslashes are text (PostgreSQL) or escape (MySQL)."""
+    for number, line in enumerate(lines, 1):
+        fields = line.rstrip("\r\n").split(delimiter)
+        if any("\\" in field and field != "\\N" for field in fields):
+            rule = "it is text (PostgreSQL) or escapes (MySQL, Snowflake): say escape='' or escape='\\\\'"
+            raise UnreadableFileError(rule, "a backslash", f"line {number}")
 
 
 def _guesses(usual: Dialect, found: Dialect) -> list[str]:
