@@ -19,14 +19,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def store(home: Folder, number: int, *, batch: str | None, delivered: bool = False) -> Folder:
+def store(
+    home: Folder, number: int, *, batch: str | None, delivered: bool = False, reused: int = 0
+) -> Folder:
     folder = home.child(f"job-{number}")
     tally = Tally(counts={"succeeded": 10}, spending=[Spending(model="m", paid_pico=49_000_000_000)])
     note = DeliveryNote(key="k", tally=tally) if delivered else None
     part = Part(requests="r", inputs="i", request_count=10, bytes=1, batch_id=batch, delivery=note)
     ledger = Ledger(
         version=ledgers.VERSION, job=folder.url, created_at=datetime.datetime.now(datetime.UTC), spooled=True,
-        request_count=10, estimate={"total_usd": 0.02}, parts=[part],
+        request_count=10 + reused, estimate={"requests": 10, "total_usd": 0.02}, parts=[part],
     )  # fmt: skip
     ledgers.save(folder, ledger)
     return folder
@@ -35,7 +37,7 @@ def store(home: Folder, number: int, *, batch: str | None, delivered: bool = Fal
 def test_delivered_jobs_count_by_their_cost_and_others_by_their_estimate(tmp_path: Path) -> None:
     home = Folder.at(tmp_path.as_uri())
     store(home, 1, batch="msgbatch_1", delivered=True)
-    store(home, 2, batch="msgbatch_2")
+    store(home, 2, batch="msgbatch_2", reused=90)  # none of them is in the estimate
     store(home, 3, batch=None)
     newest = store(home, 4, batch="msgbatch_4")
     found = paid_before(newest)

@@ -28,7 +28,8 @@ folder, or one of its batches.
 
 `list` and `purge` make one call for 1,000 files of `storage_path`, and one for each job, or three, sixteen
 at the same time; how long that takes is [measured](why/measured.md). Ctrl-C is harmless: after
-an interrupted purge the same command goes on with what is left.
+an interrupted purge the same command goes on with what is left. A purge leaves alone what is sent and not
+delivered, unless it is told `--undelivered`.
 
 Completion in the shell is argcomplete's, as Airflow has it:
 `eval "$(register-python-argcomplete claude-batch)"`. `claude-batch --version` says which one it is.
