@@ -23,8 +23,10 @@ from airflow_claude_batch.batches.api.lookup import look_up
 from airflow_claude_batch.batches.job.job import Job, Later
 from airflow_claude_batch.batches.job.part import Part
 from airflow_claude_batch.batches.job.part_reader import read_requests
-from airflow_claude_batch.batches.job.part_writer import writers_label
+from airflow_claude_batch.batches.job.part_writer import Route, writers_label
 from airflow_claude_batch.batches.job.spool import MAX_REQUESTS, Limits, SpoolWriter
+from airflow_claude_batch.batches.requests.custom_ids import HashSet
+from airflow_claude_batch.batches.requests.request import Request
 from airflow_claude_batch.batches.results.answer_policy import Reading
 from airflow_claude_batch.batches.results.classify import process_results
 from airflow_claude_batch.batches.results.download import Download
@@ -38,6 +40,9 @@ from airflow_claude_batch.batches.results.unsent_records import unsent_records
 
 log = logging.getLogger(__name__)
 
+HASH_LENGTH = 16
+"""Digits of a fingerprint that fit into a `HashSet`. What is taken for a repeat by them, and is none, finds
+no answer and is asked in the next round."""
 LOOK_SECONDS = 15.0
 """A cancelled batch ends when what was in flight is done: usually soon."""
 
@@ -120,6 +125,18 @@ def _move(api: BatchesApi, job: Job, part: Part, moves: Moves, reading: Reading)
     return len(moves.entries)
 
 
+class _OnceEach:
+    """Has requests that ask the same asked once in a round: their answers of before are gone."""
+
+    def __init__(self) -> None:
+        self._asked = HashSet()
+
+    def route(self, request: Request) -> tuple[Route, bytes]:
+        fingerprint = request.fingerprint
+        is_new = not fingerprint or self._asked.add(int(fingerprint[:HASH_LENGTH], 16))
+        return "new" if is_new else "repeat", fingerprint
+
+
 def spool_next(job: Job) -> int:
     """Spool what was moved and is in no round yet as parts of a new round.
 
@@ -147,6 +164,7 @@ def spool_next(job: Job) -> int:
         first_part=len(ledger.parts),
         round=last + 1,
         label=writers_label(),
+        router=_OnceEach() if ledger.reuse is not None else None,
     )
     with writer:
         for part in sources:
@@ -157,7 +175,7 @@ def spool_next(job: Job) -> int:
     spooled = writer.result()
     if ledger.without_batches == "direct" or any(part.way == "direct" for part in sources):
         for part in spooled.parts:
-            part.way = "direct"
+            part.way = "reuse" if part.repeats else "direct"
     with job.change():
         ledger.parts += spooled.parts
     log.info(

@@ -44,7 +44,8 @@ class JobAnswers:
     store: Store
     max_age: datetime.timedelta | None
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _repeated: frozenset[bytes] | None = None
+    _repeated: dict[int, frozenset[bytes]] = field(default_factory=dict)
+    """By the number of the job's parts: a later round may have others."""
 
     def __post_init__(self) -> None:
         need_pyarrow()
@@ -108,11 +109,14 @@ class JobAnswers:
 
     def _repeated_in(self, job: Job) -> frozenset[bytes]:
         with self._lock:
-            if self._repeated is None:
-                self._repeated = frozenset(
-                    from_text(row.reuse)
-                    for part in job.ledger.parts
-                    if part.repeats
-                    for row in stored_inputs(job.folder, part.inputs)
-                )
-            return self._repeated
+            parts = job.ledger.parts
+            if len(parts) not in self._repeated:
+                self._repeated = {
+                    len(parts): frozenset(
+                        from_text(row.reuse)
+                        for part in parts
+                        if part.repeats
+                        for row in stored_inputs(job.folder, part.inputs)
+                    )
+                }
+            return self._repeated[len(parts)]

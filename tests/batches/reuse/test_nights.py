@@ -274,3 +274,24 @@ def test_a_kill_at_any_instant_of_a_night_changes_nothing(
     assert Counter(nights.asked) == {f"r-{n}": 1 for n in range(16)}
     assert nights.run(3, rows(NIGHT))["asked"] == 0
     nights.check(3, NIGHT)
+
+
+@pytest.mark.parametrize("new", [0, 2])
+def test_repeated_requests_whose_answers_are_gone_are_asked_once_and_answered_all(
+    nights: Nights, new: int
+) -> None:
+    nights.run(1, rows(range(3)))
+    repeated = [
+        {**row, "custom_id": f"{row['custom_id']}-again-{n}"} for n in (1, 2) for row in rows(range(3))
+    ]
+    url = nights.submit(2, [*rows(range(3 + new)), *repeated])
+    for pair in nights.store().pairs():
+        nights.store().remove(pair)
+    summary = nights.deliver(2, url)
+    assert (summary["asked"], summary["reused"], nights.sent) == (3 + new, 6, 6 + new)
+    succeeded, errored = nights.records(2)
+    assert (len(succeeded), errored) == (9 + new, {})
+    for row in repeated:
+        first = succeeded[row["custom_id"].split("-again")[0]]
+        assert succeeded[row["custom_id"]]["text"] == first["text"]
+        assert (succeeded[row["custom_id"]]["cost_usd"], first["cost_usd"] > 0) == (0, True)
