@@ -108,14 +108,14 @@ class JobSpending:
 
     def objections(self) -> list[str]:
         """Why the budgets of days and months would refuse the job if it were sent now; nothing is booked."""
-        job, calendar = self.job, self._calendar
+        job = self.job
         if not self.budgets.of_window or has_sent(job.folder, job.ledger):
             return []
         try:
             self._check_prices()
         except BudgetExceededError as error:
             return [str(error)]
-        pico, book, found = estimated_pico(job.ledger) or 0, Book(job.root), []
+        pico, book, calendar, found = estimated_pico(job.ledger) or 0, Book(job.root), self._calendar, []
         for budget in self.budgets.of_window:
             window = window_at(budget.per, calendar.now, calendar.zone)
             use = use_of(budget, book.days(window.first, window.last).values())

@@ -10,6 +10,9 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 
 from airflow_claude_batch import Budget, ClaudeBatchOperator, read_costs
+from airflow_claude_batch.batches.accounts.reservation import release
+from airflow_claude_batch.batches.job.job import open_job
+from airflow_claude_batch.batches.storage import Folder
 from airflow_claude_batch.emulator.testing import Emulator
 from tests.batches.delivering import read_both
 from tests.operators.conftest import Try
@@ -79,8 +82,10 @@ def test_a_clear_of_a_job_that_was_all_reused_is_booked_once(
     monkeypatch.setattr("airflow_claude_batch.batches.api.client.BatchesApi.now", lambda self: tomorrow)
     for number, budget in ((2, None), (3, Budget(max_usd=1, per="day"))):
         cleared = Try(task_id="ask", run_id="second", try_number=number, max_tries=number - 1)
-        nights.run(rows(range(5)), attempt=cleared, budget=budget)
-    assert read_costs() == before
+        summary = nights.run(rows(range(5)), attempt=cleared, budget=budget)
+        assert read_costs() == before
+        with open_job(Folder.at((nights.path / "storage").as_uri()), summary["job"]) as job:
+            release(job)  # as a submission does that fails
     assert before[0]["requests"] == 10
 
 

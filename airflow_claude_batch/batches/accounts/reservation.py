@@ -199,6 +199,8 @@ def release(job: Job) -> None:
     booking = job.ledger.booking
     if booking is None or has_sent(job.folder, job.ledger):
         return
+    if all(part.delivery for part in job.ledger.live_parts):  # all was reused: it is settled in its place
+        return
     if booking.state is not BookingState.RELEASED:
         with job.change():
             booking.state = BookingState.RELEASED
