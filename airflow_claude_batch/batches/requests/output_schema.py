@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import decimal
+import traceback
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from airflow_claude_batch.batches.errors import ConfigurationError
+from airflow_claude_batch.batches.errors import CheckError, ConfigurationError
+from airflow_claude_batch.batches.requests.model_schema import LOCAL_DATE_TIME, schema_of_model
 from airflow_claude_batch.batches.requests.schema_language import (
     UUID_VERSIONS,
     UnsupportedSchemaError,
@@ -29,9 +31,6 @@ from airflow_claude_batch.batches.requests.schema_maps import RepeatedKeyError, 
 SHOWN_CHARACTERS = 200
 MAPS = "x-claude-batch-maps"
 """Key of a recorded JSON Schema whose maps are asked for as lists of entries."""
-LOCAL_DATE_TIME = "local-date-time"
-"""Format of a date with a time and no zone, which the API does not know."""
-_WITHOUT_ZONE = r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?$"
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
@@ -82,23 +81,14 @@ class OutputSchema:
 
             if given is pydantic.BaseModel:
                 raise ConfigurationError("output_schema is BaseModel itself; give a subclass with fields.")
-            return cls(json_schema=_schema_of_model(given), model=given)
+            schema = schema_of_model(given)
+            _check(_decode(_encode(schema)))  # as a later task finds it recorded
+            return cls(json_schema=schema, model=given)
         if not isinstance(given, dict):
             raise ConfigurationError(
                 f"output_schema is a {type(given).__name__}; give a pydantic model or a JSON Schema (dict)."
             )
-        import jsonschema  # type: ignore[import-untyped]
-
-        try:
-            jsonschema.Draft202012Validator.check_schema(given)
-        except jsonschema.SchemaError as error:
-            where = ".".join(map(str, error.absolute_path)) or "its root"
-            raise ConfigurationError(
-                f"output_schema is not a valid JSON Schema, at {where}: {_shorten(error.message)}"
-            ) from error
-        except RecursionError:
-            rule = "its levels are more than can be followed; flatten it, or put parts of it into $defs"
-            raise UnsupportedSchemaError("", rule) from None
+        _check(given)
         return cls(json_schema=given, entries=given.get(MAPS) == "entries")
 
     @classmethod
@@ -119,8 +109,22 @@ class OutputSchema:
         schema = translate(asked, entries=self.entries)
         return {"format": {"type": "json_schema", "schema": schema}}
 
-    def parse(self, text: str) -> tuple[Any, str | None]:
-        """An answer's value, and what is wrong with it (None when nothing is)."""
+    def parse(self, text: str, custom_id: str = "") -> tuple[Any, str | None]:
+        """An answer's value, and what is wrong with it (None when nothing is).
+
+        Args:
+            text: The answer.
+            custom_id: Whose it is.
+
+        Raises:
+            CheckError: When a validator of the model fails itself.
+        """
+        try:
+            return self._parse(text, custom_id)
+        except RecursionError:
+            return None, "the answer has more levels than can be followed"
+
+    def _parse(self, text: str, custom_id: str) -> tuple[Any, str | None]:
         try:
             value = _decode(text)
         except (msgspec.DecodeError, UnicodeEncodeError) as error:
@@ -131,29 +135,46 @@ class OutputSchema:
             except RepeatedKeyError as error:
                 return None, str(error)
             text = _encode(value).decode()
-        fault = (self._fault_of_model(text) if self.model is not None else None) or self._fault(value)
+        fault = self._fault_of_model(text, custom_id) if self.model is not None else None
+        fault = fault or self._fault(value)
         return (None, fault) if fault else (value, None)
 
-    def _fault_of_model(self, text: str) -> str | None:
+    def _fault_of_model(self, text: str, custom_id: str) -> str | None:
         import pydantic
 
         try:
             self.model.model_validate_json(text)
         except pydantic.ValidationError as error:
             first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-            return _shorten(f"{_path(first['loc'])}: {first['msg']}")
+            return shorten(f"{_path(first['loc'])}: {first['msg']}")
+        except Exception as error:  # noqa: BLE001  # of the user's own code
+            # Neither its text nor its traceback, which may quote the answer.
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            raise CheckError(
+                f"A validator of {self.model.__name__} raised {type(error).__name__} for the answer of "
+                f"{custom_id} ({place.filename}, line {place.lineno}). Let it raise ValueError where an "
+                "answer is wrong, and clear the task: the answers are not lost, and nothing is sent again."
+            ) from None
         return None
 
     def _fits(self, value: Any, schema: Any) -> bool:
         return bool(self._validating().evolve(schema=schema).is_valid(value))
 
     def _fault(self, value: Any) -> str | None:
-        error = next(iter(self._validating().iter_errors(value)), None)
-        return None if error is None else _shorten(f"{_path(error.absolute_path)}: {error.message}")
+        from referencing.exceptions import Unresolvable
+
+        try:
+            error = next(iter(self._validating().iter_errors(value)), None)
+        except Unresolvable:
+            raise ConfigurationError(
+                "output_schema: a reference leads nowhere or out of the schema; put its definition in $defs."
+            ) from None
+        return None if error is None else shorten(f"{_path(error.absolute_path)}: {error.message}")
 
     def _validating(self) -> Any:
         if self._validator is None:
-            import jsonschema
+            import jsonschema  # type: ignore[import-untyped]
+            from referencing import Registry
 
             formats = jsonschema.FormatChecker(formats=())
             for name, parse in _FORMATS.items():
@@ -161,8 +182,25 @@ class OutputSchema:
             validating = jsonschema.validators.extend(
                 jsonschema.Draft202012Validator, {"multipleOf": _multiple_of}
             )
-            self._validator = validating(self.json_schema, format_checker=formats)
+            # The default registry opens whatever files and addresses a schema refers to.
+            self._validator = validating(self.json_schema, format_checker=formats, registry=Registry())
         return self._validator
+
+
+def _check(schema: dict[str, Any]) -> None:
+    """Refuse what is no JSON Schema."""
+    import jsonschema
+
+    try:
+        jsonschema.Draft202012Validator.check_schema(schema)
+    except jsonschema.SchemaError as error:
+        where = ".".join(map(str, error.absolute_path)) or "its root"
+        raise ConfigurationError(
+            f"output_schema is not a valid JSON Schema, at {where}: {_shorten(error.message)}"
+        ) from error
+    except RecursionError:
+        rule = "its levels are more than can be followed; flatten it, or put parts of it into $defs"
+        raise UnsupportedSchemaError("", rule) from None
 
 
 _FORMATS: dict[str, Callable[[str], Any]] = {
@@ -193,49 +231,10 @@ def _checks(parse: Callable[[str], Any]) -> Callable[[Any], bool]:
     return check
 
 
-def _schema_of_model(model: Any) -> dict[str, Any]:
-    """The model's JSON Schema, which says more than pydantic's own.
-
-    Decimals are numbers, there a number or any text; times without a zone are told from those with one.
-    """
-    from pydantic.errors import PydanticUserError
-    from pydantic.json_schema import GenerateJsonSchema
-
-    class Generator(GenerateJsonSchema):
-        def decimal_schema(self, schema: Any) -> dict[str, Any]:
-            bounds = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
-            asked = {word: float(schema[name]) for name, word in bounds.items() if name in schema}
-            places, digits = schema.get("decimal_places"), schema.get("max_digits")
-            if places is not None:
-                asked |= {"decimalPlaces": places, "multipleOf": float(f"1e-{places}")}
-            if schema.get("multiple_of") is not None:
-                asked["multipleOf"] = float(schema["multiple_of"])
-            if digits is not None:
-                bound = float(f"1e{digits - (places or 0)}")
-                if not {"maximum", "exclusiveMaximum"} & asked.keys():
-                    asked["exclusiveMaximum"] = bound
-                if not {"minimum", "exclusiveMinimum"} & asked.keys():
-                    asked["exclusiveMinimum"] = -bound
-            return {"type": "number", "format": "decimal", **asked}
-
-        def datetime_schema(self, schema: Any) -> dict[str, Any]:
-            if schema.get("tz_constraint") == "naive":
-                return {"type": "string", "format": LOCAL_DATE_TIME, "pattern": _WITHOUT_ZONE}
-            found: dict[str, Any] = super().datetime_schema(schema)
-            return found
-
-    try:
-        schema: dict[str, Any] = model.model_json_schema(schema_generator=Generator)
-    except PydanticUserError as error:
-        raise ConfigurationError(
-            f"output_schema: {model.__name__} has a field that is no JSON ({error.code})."
-        ) from error
-    return schema
-
-
 def _path(parts: Any) -> str:
     return ".".join(map(str, parts)) or "the answer"
 
 
-def _shorten(text: str) -> str:
+def shorten(text: str) -> str:
+    """What is wrong with an answer, which may quote all of it, as far as a message holds it."""
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 3]}..."

@@ -10,7 +10,7 @@ lists of types, and asks for an empty object where a map is wanted.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from airflow_claude_batch.batches.errors import ConfigurationError
@@ -127,7 +127,10 @@ class _Translator:
         if not isinstance(schema, Mapping):
             raise UnsupportedSchemaError(path, "any value is allowed here; say which type is wanted")
         if "$ref" in schema:
-            return self._reference(schema["$ref"], path)
+            reference = self._reference(schema["$ref"], path)
+            # Beside a reference the API takes nothing.
+            described = _described({"anyOf": [reference]}, schema, frozenset(("$ref",)))
+            return described if "description" in described else reference
         if "allOf" in schema:
             return self.of(self._merged(schema, path), path)
         for union in ("anyOf", "oneOf"):
@@ -272,14 +275,27 @@ class _Translator:
             raise UnsupportedSchemaError(
                 path, "named fields and others in one object; put the map into a field"
             )
+        key, said = self._key(schema.get("propertyNames"), path)
         entry = {
             "type": "object",
-            "properties": {"key": {"type": "string"}, "value": self.of(values, f"{path}.*")},
+            "properties": {"key": key, "value": self.of(values, f"{path}.*")},
             "required": ["key", "value"],
             "additionalProperties": False,
         }
-        hidden = frozenset(("type", "additionalProperties", "patternProperties", "properties"))
+        hidden = frozenset(("type", "additionalProperties", "patternProperties", "properties", *said))
         return _described({"type": "array", "items": entry}, schema, hidden)
+
+    def _key(self, names: Any, path: str) -> tuple[dict[str, Any], Sequence[str]]:
+        """The schema of a map's keys, and what it says: those that are no texts are only described."""
+        target = names
+        if isinstance(names, Mapping) and "$ref" in names:
+            target = resolve(self._root, names["$ref"])
+        if not isinstance(target, Mapping) or target.get("type", "string") != "string":
+            return {"type": "string"}, ()
+        if not all(isinstance(value, str) for value in target.get("enum", ())):
+            return {"type": "string"}, ()
+        key = self.of(names if names is not target else {"type": "string", **names}, path)
+        return key, ("propertyNames",)
 
     def _array(self, schema: Mapping[str, Any], path: str) -> dict[str, Any]:
         items, said = schema.get("items"), {"type", "items", "prefixItems"}

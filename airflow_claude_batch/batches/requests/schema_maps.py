@@ -55,6 +55,8 @@ def _map(value: list[Any], schema: Mapping[str, Any], back: Callable[[Any, Any],
     if not all(isinstance(entry, dict) and entry.keys() == {"key", "value"} for entry in value):
         return value
     keys = [entry["key"] for entry in value]
+    if not all(isinstance(key, str) for key in keys):
+        return value
     if len(set(keys)) < len(keys):
         raise RepeatedKeyError("a key comes twice in a list of entries")
     return {entry["key"]: back(entry["value"], values) for entry in value}

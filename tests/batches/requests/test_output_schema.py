@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import decimal
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import pydantic
@@ -53,6 +54,37 @@ def test_what_is_wrong_in_a_schema_has_a_place() -> None:
     wrong = {"type": "object", "properties": {"total": {"type": "array", "items": {"type": "strin"}}}}
     with pytest.raises(ConfigurationError, match=r"at properties\.total\.items\.type: 'strin'"):
         OutputSchema.of(wrong)
+
+
+def test_a_pattern_and_a_bound_that_only_pydantic_knows_are_left_to_the_model() -> None:
+    class Person(pydantic.BaseModel):
+        name: Annotated[str, pydantic.Field(pattern=r"^\p{Lu}\p{L}+$", description="first name")]
+        share: Annotated[decimal.Decimal, pydantic.Field(max_digits=400)]
+
+    schema = OutputSchema.of(Person)
+    wanted = schema.output_config()["format"]["schema"]["properties"]["name"]
+    assert r"\p{Lu}" in wanted["description"]
+    assert "first name" in wanted["description"]
+    good, bad = ({"name": name, "share": 1} for name in ("Änne", "änne"))
+    assert schema.parse(msgspec.json.encode(good).decode()) == (good, None)
+    assert schema.parse(msgspec.json.encode(bad).decode())[0] is None
+    recorded = OutputSchema.of(msgspec.json.decode(msgspec.json.encode(schema.json_schema)))
+    assert recorded.parse(msgspec.json.encode(good).decode()) == (good, None)
+
+
+def test_a_model_whose_schema_no_later_task_could_use_is_refused() -> None:
+    class Odd(pydantic.BaseModel):
+        name: str = pydantic.Field(json_schema_extra={"minLength": "three"})
+
+    with pytest.raises(ConfigurationError, match="not a valid JSON Schema"):
+        OutputSchema.of(Odd)
+
+
+def test_a_schema_reads_no_file(tmp_path: Path) -> None:
+    (tmp_path / "text.json").write_text("{}")
+    schema = OutputSchema.of({"properties": {"a": {"$ref": (tmp_path / "text.json").as_uri()}}})
+    with pytest.raises(ConfigurationError, match=r"out of the schema; put its definition in \$defs"):
+        schema.parse('{"a": 5}')
 
 
 def asked(count: int, schema: OutputSchema) -> list[dict[str, Any]]:

@@ -167,6 +167,35 @@ def test_an_alias_is_what_is_asked_checked_and_returned() -> None:
     assert column_type(schema.json_schema)[0] == pa.struct([("Total (EUR)", pa.int64())])
 
 
+def test_a_field_that_is_read_from_a_path_is_refused() -> None:
+    class Invoice(pydantic.BaseModel):
+        total: int = pydantic.Field(validation_alias=pydantic.AliasPath("sums", 0))
+
+    with pytest.raises(ConfigurationError, match=r"Invoice reads a field from the path sums\.0"):
+        OutputSchema.of(Invoice)
+
+
+def test_what_is_said_beside_a_reference_is_said() -> None:
+    class Car(pydantic.BaseModel):
+        colour: Colour = pydantic.Field(description="of the doors")
+        level: Level
+
+    wanted = OutputSchema.of(Car).output_config()["format"]["schema"]["properties"]
+    assert wanted["colour"] == {"anyOf": [{"$ref": "#/$defs/Colour"}], "description": "of the doors"}
+    assert wanted["level"] == {"$ref": "#/$defs/Level"}
+
+
+def test_the_keys_of_a_map_are_asked_for_as_they_are_checked() -> None:
+    class Sums(pydantic.BaseModel):
+        sums: dict[Colour, int]
+
+    schema = OutputSchema.of(Schema(Sums, maps="entries"))
+    wanted = schema.output_config()["format"]["schema"]["properties"]["sums"]
+    assert wanted["items"]["properties"]["key"] == {"$ref": "#/$defs/Colour"}
+    assert schema.parse('{"sums": [{"key": "red", "value": 1}]}') == ({"sums": {"red": 1}}, None)
+    assert schema.parse('{"sums": [{"key": ["red"], "value": 1}]}')[0] is None
+
+
 def test_a_model_that_is_no_json_is_refused_by_name() -> None:
     model = pydantic.create_model("Answer", call=(Callable[[], int], ...))
     with pytest.raises(ConfigurationError, match="Answer has a field that is no JSON"):
