@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import unicodedata
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
@@ -50,10 +49,15 @@ KINDS = {**STOP_REASONS, EMPTY: "the answer is empty"}
 
 _decode_text = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.Encoder().encode
-_LARGE = re.compile(rb"\d{16}|\d[eE]\+?\d\d")
-"""A number in JSON that no 64 bits may hold."""
-_MAY_BE_BLANK = frozenset(b'"\\ ')
-"""First bytes of the JSON of texts that may be white space alone, besides those beyond ASCII."""
+_SEEN = frozenset(range(128)) - frozenset(b'"\\ \x7f')
+"""First bytes of the JSON of texts that hold something to be seen."""
+_INVISIBLE = re.compile(
+    r"[\s\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+    r"\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3"
+    r"\U0001d173-\U0001d17a\U000e0000-\U000e0fff]*"
+)
+"""White space, controls, the blank of Braille, and what Unicode calls default ignorable, such as a
+zero-width space (source: DerivedCoreProperties.txt of Unicode 16). Not all of Cf is: U+0600 is seen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +77,8 @@ class Reading:
     user_check: Callable[[dict[str, Any]], str | None] | None = None
     """The user's own: takes a succeeded record, and says what is wrong with it."""
 
-    misfit: Callable[[Any], str | None] | None = None
-    """Says why an answer's output does not fit into the files, where it does not."""
+    misfit: Callable[[Any, str], str | None] | None = None
+    """Says why an answer's output does not fit into the files, where it does not; takes its JSON, too."""
 
     def complete(
         self,
@@ -125,14 +129,14 @@ class Reading:
         if kind in self.count_as_failed:
             return kind, KINDS.get(kind, f"the answer ended with {kind}")
         calls = [block for block in message.content if block.type == "tool_use"]
+        said, fault = "", None
         if calls:
-            fault = self._read_calls(record, calls, requests)
+            said, fault = self._read_calls(record, calls, requests)
         elif self.output_schema is not None:
-            record.output, fault = self.output_schema.parse(_decode_text(record.text))
-        else:
-            fault = None
-        if fault is None and self.misfit is not None and (calls or _LARGE.search(record.text)):
-            fault = self.misfit(record.output)
+            said = _decode_text(record.text)
+            record.output, fault = self.output_schema.parse(said, record.custom_id)
+        if fault is None and said and self.misfit is not None:
+            fault = self.misfit(record.output, said)
         if fault is not None:
             if kind in KINDS:
                 return kind, f"{KINDS[kind]}; {fault}"
@@ -147,23 +151,28 @@ class Reading:
 
     def _read_calls(
         self, record: SucceededRecord, calls: list[Block], requests: StoredRequests | None
-    ) -> str | None:
-        """Take the input of a tool as the output; returns what is wrong with it."""
-        values = [msgspec.json.decode(block.input or b"{}") for block in calls]
+    ) -> tuple[str, str | None]:
+        """Take the input of a tool as the output; returns its JSON, and what is wrong with it."""
+        inputs = [bytes(block.input or b"{}") for block in calls]
+        try:
+            values = list(map(msgspec.json.decode, inputs))
+        except (msgspec.DecodeError, RecursionError) as error:
+            return "", f"the input of a tool cannot be read: {error}"
         for block, value in zip(calls, values, strict=True):
             fault = requests.fault_of_call(record.custom_id, block.name, value) if requests else None
             if fault is not None:
-                return fault
+                return "", fault
         if len(calls) == 1:
-            record.tool, record.output = calls[0].name or "", values[0]
+            record.tool, record.output, said = calls[0].name or "", values[0], inputs[0].decode()
         else:
             record.output = [
                 {"tool": block.name, "input": value} for block, value in zip(calls, values, strict=True)
             ]
+            said = _encode(record.output).decode()
         if self.output_schema is None:
-            return None
-        record.output, fault = self.output_schema.parse(_encode(record.output).decode())
-        return fault
+            return said, None
+        record.output, fault = self.output_schema.parse(said, record.custom_id)
+        return said, fault
 
     def wants(self, message: Message) -> bool:
         """Whether there is anything to do for this answer besides its text; where it is not ``always``."""
@@ -232,14 +241,9 @@ def is_empty(message: Message) -> bool:
 
 def _is_blank(text: msgspec.Raw) -> bool:
     view = memoryview(text)
-    if len(view) > 2 and view[1] not in _MAY_BE_BLANK and view[1] < 128:
+    if len(view) > 2 and view[1] in _SEEN:
         return False
-    return not text or all(map(_is_invisible, _decode_text(text)))
-
-
-def _is_invisible(character: str) -> bool:
-    """White space, and what only joins, parts or directs others, such as a zero-width space."""
-    return character.isspace() or unicodedata.category(character) == "Cf"
+    return not text or _INVISIBLE.fullmatch(_decode_text(text)) is not None
 
 
 def answer_text(message: Message) -> msgspec.Raw:

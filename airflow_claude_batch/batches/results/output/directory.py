@@ -191,9 +191,9 @@ class Directory:
         """The summary is another worker's, which had finished."""
         self.folder.create(SUMMARY, summary)
 
-    def misfit(self, output: Any) -> str | None:
+    def misfit(self, output: Any, text: str) -> str | None:
         """Why the output of an answer does not fit into the files; None where it does."""
-        return self._format.misfit(output)
+        return self._format.misfit(output, text)
 
     def has(self, number: int) -> bool:
         """Whether both files of a part are there."""

@@ -44,7 +44,7 @@ class Inline:
         """Whether the part was delivered to this object."""
         return number in self._parts
 
-    def misfit(self, output: Any) -> str | None:
+    def misfit(self, output: Any, text: str) -> str | None:
         """Any fits."""
         return None
 

@@ -31,7 +31,7 @@ class Jsonl:
         self.raw = raw
         self.suffix = {None: "jsonl", "gzip": "jsonl.gz", "zstd": "jsonl.zst"}[compression]
 
-    def misfit(self, output: Any) -> str | None:
+    def misfit(self, output: Any, text: str) -> str | None:
         """Any fits."""
         return None
 

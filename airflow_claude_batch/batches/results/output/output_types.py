@@ -149,7 +149,8 @@ def _timestamp(value: Any) -> datetime.datetime | None:
     if not isinstance(value, str):
         return None
     time = datetime.datetime.fromisoformat(value)
-    return time if time.tzinfo else time.replace(tzinfo=datetime.UTC)
+    # In UTC, where the first and the last hours of all years may be none that can be read back.
+    return time.astimezone(datetime.UTC) if time.tzinfo else time.replace(tzinfo=datetime.UTC)
 
 
 def _decimal(places: int) -> Convert:
@@ -157,12 +158,18 @@ def _decimal(places: int) -> Convert:
     context = decimal.Context(prec=DIGITS)
 
     def convert(value: Any) -> decimal.Decimal | None:
-        if not isinstance(value, (int, float)) or isinstance(value, bool):
+        if not isinstance(value, (int, float, decimal.Decimal)) or isinstance(value, bool):
             return None
+        said = held = value if isinstance(value, decimal.Decimal) else decimal.Decimal(repr(value))
+        if isinstance(value, decimal.Decimal):  # the answer's own digits; it is parsed to a float
+            held = decimal.Decimal(repr(float(value)))
         try:
-            return decimal.Decimal(repr(value)).quantize(unit, context=context)
+            rounded = held.quantize(unit, context=context)
         except decimal.InvalidOperation:
             raise OverflowError(f"a number of more than {DIGITS - places} digits before the point") from None
+        if rounded != said:
+            raise OverflowError(f"a number of more than {places} places, or of more digits than a float has")
+        return rounded
 
     return convert
 
@@ -172,7 +179,12 @@ def encode_text(value: Any) -> str | None:
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, (int, float)) else None
+    if not isinstance(value, (int, float)):
+        return None
+    number = float(value)
+    if isinstance(value, int) and int(number) != value:
+        raise OverflowError("a whole number of more digits than a float has")
+    return number
 
 
 def _list_of(convert: Convert | None) -> Convert | None:

@@ -13,14 +13,18 @@ more pass over the inputs.
 from __future__ import annotations
 
 import contextlib
+import decimal
 import logging
+import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from typing import IO, Any, get_type_hints
 
 import msgspec
 
 from airflow_claude_batch.batches.api.result_lines import NOTHING, Reused, Usage, read_usage
 from airflow_claude_batch.batches.errors import ResultsError
+from airflow_claude_batch.batches.requests.output_schema import shorten
 from airflow_claude_batch.batches.results.citations import Citation
 from airflow_claude_batch.batches.results.output import arrow_arrays as columns
 from airflow_claude_batch.batches.results.output.json_types import (
@@ -81,6 +85,9 @@ _MISFITS = (ValueError, TypeError, OverflowError)
 """What Arrow raises for values that a column's type does not hold; its own errors are of these."""
 
 _decode_text = msgspec.json.Decoder(str).decode
+_LONG = re.compile(r"[\d.]{16}|[eE]-\d{3}")
+"""A number in JSON that a float may not hold to the last digit."""
+_decode_exactly = msgspec.json.Decoder(float_hook=decimal.Decimal).decode
 _decode_usages = msgspec.json.Decoder(list[Usage | None]).decode
 
 _Make = Callable[[list[Any], Any], Any]
@@ -116,19 +123,39 @@ class Parquet:
         self._include_reused = include_reused
         self._input = JsonColumn(NULL)
 
-    def misfit(self, output: Any) -> str | None:
-        """Why the output of an answer does not fit into its column; None where it does."""
+    def misfit(self, output: Any, text: str) -> str | None:
+        """Why the output of an answer does not fit into its column; None where it does.
+
+        Args:
+            output: Parsed.
+            text: The JSON that it was parsed from: only there a decimal has all its digits.
+        """
         if self._output_schema is None:
             return None
-        type_, convert = column_type(self._output_schema)
+        type_, convert = self._output
         try:
             _converted(convert)([output], type_)
+            if convert is not None and self._has_decimals and _LONG.search(text):
+                convert(_decode_exactly(text))
         except _MISFITS:
             return (
-                f"the answer holds a number that does not fit into Parquet as {type_}: ask for it as text, "
-                "or use output_format='jsonl', which takes any answer"
+                f"the answer holds a value that does not fit into Parquet as {shorten(str(type_))}: "
+                "ask for it as text, or use output_format='jsonl', which takes any answer"
             )
         return None
+
+    @cached_property
+    def _output(self) -> tuple[Any, Convert | None]:
+        """The type of the column ``output``, and how to fit a value into it."""
+        if self._output_schema is not None:
+            return column_type(self._output_schema)
+        import pyarrow as pa
+
+        return pa.string(), encode_text
+
+    @cached_property
+    def _has_decimals(self) -> bool:
+        return "decimal128" in str(self._output[0])
 
     def prepare(self, inputs: Iterable[bytes]) -> None:
         """Find the type of the column ``input`` in the job's stored inputs."""
@@ -162,10 +189,7 @@ class Parquet:
             "cost_usd": (pa.field("cost_usd", pa.float64()), columns.numbers),
             "input": self._input_column(pa),
         }
-        if self._output_schema is not None:
-            type_, convert = column_type(self._output_schema)
-        else:
-            type_, convert = pa.string(), encode_text
+        type_, convert = self._output
         makers["output"] = typed_field("output", type_, convert), _converted(convert)
         if self._include_message:
             makers["message"] = pa.field("message", pa.string(), metadata=JSON_TEXT), _json_texts

@@ -39,8 +39,13 @@ class Format(Protocol):
     parts_at_a_time: int
     """Parts that may be downloaded and written at the same time; each takes memory."""
 
-    def misfit(self, output: Any) -> str | None:
-        """Why the output of an answer does not fit into such a file; None where it does."""
+    def misfit(self, output: Any, text: str) -> str | None:
+        """Why the output of an answer does not fit into such a file; None where it does.
+
+        Args:
+            output: Parsed.
+            text: The JSON that it was parsed from.
+        """
 
     def prepare(self, inputs: Iterable[bytes]) -> None:
         """Before the first file: lines with the ``input`` of each request of the job."""
@@ -71,8 +76,8 @@ class Output(Protocol):
     keeps_parts: bool
     """Whether parts that are delivered outlive this process, so that they can come one by one."""
 
-    def misfit(self, output: Any) -> str | None:
-        """Why the output of an answer does not fit in here; None where it does."""
+    def misfit(self, output: Any, text: str) -> str | None:
+        """Why the output of an answer does not fit in here; None where it does. Arguments: as of `Format`."""
 
     def part(self, number: int) -> contextlib.AbstractContextManager[PartWriter]:
         """A writer for one part; its records count when the block ends well."""
