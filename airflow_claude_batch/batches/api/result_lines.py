@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import compress, pairwise
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
@@ -84,13 +85,17 @@ class ServerToolUse(msgspec.Struct, gc=False):
     web_search_requests: int | None = 0
 
 
+Tokens = Annotated[int, msgspec.Meta(le=(1 << 63) - 1)]
+"""As many as Parquet holds."""
+
+
 class Usage(msgspec.Struct, gc=False):
     """Tokens of one answer."""
 
-    input_tokens: int | None = 0
-    output_tokens: int | None = 0
-    cache_creation_input_tokens: int | None = 0
-    cache_read_input_tokens: int | None = 0
+    input_tokens: Tokens | None = 0
+    output_tokens: Tokens | None = 0
+    cache_creation_input_tokens: Tokens | None = 0
+    cache_read_input_tokens: Tokens | None = 0
     cache_creation: CacheCreation | None = None
     server_tool_use: ServerToolUse | None = None
     inference_geo: str | None = None
@@ -122,12 +127,16 @@ class _ResultType(msgspec.Struct):
     type: str = "unknown"
 
 
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_DEEP = re.compile(rb'{"custom_id": ?"([\w-]+)", ?"result": ?{(?:"type": ?"(\w+)")?')
+"""The beginning of a line, as the API writes it."""
 _decode_line = msgspec.json.Decoder(ResultLine).decode
 _decode_lines = msgspec.json.Decoder(ResultLine).decode_lines
 decode_error = msgspec.json.Decoder(ErrorEnvelope).decode
 _decode_usage = msgspec.json.Decoder(Usage).decode
 _decode_usages = msgspec.json.Decoder(Usage).decode_lines
 _decode_whole = msgspec.json.Decoder(_WholeResult).decode
+_decode_any = msgspec.json.Decoder().decode
 _decode_type = msgspec.json.Decoder(_ResultType).decode
 _decode_message = msgspec.json.Decoder(_WholeMessage).decode
 
@@ -203,7 +212,7 @@ def read_lines(data: bytes) -> ReadLines:
         data: lines as they came; the last may lack its end.
     """
     if data.endswith(b"\n"):
-        with contextlib.suppress(msgspec.DecodeError):
+        with contextlib.suppress(msgspec.DecodeError, RecursionError):
             rows = _decode_lines(data)
             # The decoder takes results as they follow each other, two in a line as well.
             if bytes([line[0] for line in io.BytesIO(data)]) == b"{" * len(rows):
@@ -282,6 +291,9 @@ def read_line(line: bytes) -> tuple[bytes, ResultLine] | None:
     except msgspec.ValidationError:
         row = _read_unknown(line)
         return None if row is None else (line, row)
+    except RecursionError:
+        deep = _read_deep(line)
+        return None if deep is None else (line, deep)
     except msgspec.DecodeError:
         mended = _mend(line)
         return None if mended is None or mended == line else read_line(mended)
@@ -291,7 +303,7 @@ def _mend(line: bytes) -> bytes | None:
     """The same JSON with all its text in UTF-8; None for what is no JSON."""
     try:
         text = json.dumps(json.loads(line.decode(errors="replace")), ensure_ascii=False)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
 
@@ -308,14 +320,35 @@ def _read_unknown(line: bytes) -> ResultLine | None:
     return ResultLine(custom_id=whole.custom_id, result=Result(type=kind))
 
 
+def _read_deep(line: bytes) -> ResultLine | None:
+    """One of more levels than any decoder follows; None where it does not end, as one that is cut off."""
+    begin, brackets = _DEEP.match(line), _STRING.sub(b"", line)
+    opened = brackets.count(b"{"), brackets.count(b"[")
+    if begin is None or opened != (brackets.count(b"}"), brackets.count(b"]")):
+        return None
+    return ResultLine(custom_id=begin[1].decode(), result=Result(type=(begin[2] or b"unknown").decode()))
+
+
 def whole_result(line: bytes) -> msgspec.Raw:
-    """The ``result`` of a readable line, as the API sent it."""
-    return _decode_whole(line).result or msgspec.Raw(b"null")
+    """The ``result`` of a readable line, as the API sent it; the line as text, where it cannot be decoded."""
+    try:
+        result = _decode_whole(line).result or msgspec.Raw(b"null")
+        _decode_any(result)
+    except (msgspec.DecodeError, RecursionError):  # too many levels, or a number that is out of all range
+        return _as_text(line)
+    return result
 
 
 def whole_message(line: bytes) -> msgspec.Raw:
-    """The ``message`` of a readable succeeded line, as the API sent it."""
-    return _decode_message(whole_result(line)).message
+    """The ``message`` of a readable succeeded line, as the API sent it; a line of too many levels as text."""
+    try:
+        return _decode_message(_decode_whole(line).result).message
+    except RecursionError:
+        return _as_text(line)
+
+
+def _as_text(line: bytes) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(line.decode(errors="replace")))
 
 
 def read_error(error: msgspec.Raw) -> ErrorEnvelope:

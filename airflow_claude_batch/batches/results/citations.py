@@ -95,7 +95,7 @@ def _citation(given: dict[str, Any], start: int, end: int) -> Citation:
 
 
 def _number(value: Any) -> int | None:
-    return value if type(value) is int else None
+    return value if type(value) is int and value.bit_length() < 64 else None  # as Parquet holds it
 
 
 def _text(value: Any) -> str | None:

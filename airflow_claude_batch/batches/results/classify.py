@@ -48,6 +48,7 @@ from airflow_claude_batch.batches.results.stored_requests import StoredRequests
 
 log = logging.getLogger(__name__)
 
+QUOTE = ord('"')
 Failures = dict[str, tuple[ErroredRecord, bytes]]
 """By custom_id: the record of a line without a usable answer, and the line."""
 
@@ -294,7 +295,17 @@ class Classifier:
 
 
 def _answered(rows: list[ResultLine]) -> list[bool]:
-    return [row.result.message is not None and row.result.type == "succeeded" for row in rows]
+    return [row.result.type == "succeeded" and _is_readable(row.result.message) for row in rows]
+
+
+def _is_readable(message: Message | None) -> bool:
+    """Whether there is an answer, and its texts are texts."""
+    if message is None:
+        return False
+    for block in message.content:  # noqa: SIM110  # a generator takes twice as long
+        if block.text and memoryview(block.text)[0] != QUOTE:
+            return False
+    return True
 
 
 def _messages(rows: list[ResultLine]) -> list[Message]:

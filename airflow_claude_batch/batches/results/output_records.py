@@ -44,7 +44,8 @@ retryable       true or false  whether the same request may succeed at another t
 rounds          number         how many times the request was sent
 input           object, null   the user's own columns of the record
 cost_usd        number, null   price of an invalid answer (it was paid for); else null
-result          object         the API's whole result, where it is invalid or of an unknown type
+result          object         the API's whole result, where it is invalid or of an unknown type (its line as
+                               text, where no decoder follows it)
 model           text, null     the model that gave an invalid answer; else null
 request_digest  text, null     as above; null for what was never sent
 prompt_version  text, null     as above
@@ -120,7 +121,7 @@ UNREADABLE_RESULT = "unreadable_result"
 """Error type of requests whose result exists and never comes, as a person has accepted."""
 ACCOUNT_ERRORS = frozenset({"billing_error"})
 """Error types that say nothing of the request, only of the account that sent it."""
-ACCOUNT_WORDS = ("credit balance", "spend limit", "spending limit", "billing")
+ACCOUNT_WORDS = ("credit balance", "spend limit", "spending limit", "plans & billing")
 """The same, in the words of an ``invalid_request_error``."""
 
 WHY = {

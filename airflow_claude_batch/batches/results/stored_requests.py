@@ -17,6 +17,7 @@ from typing import IO, Any
 import msgspec
 
 from airflow_claude_batch.batches.job.part import Part
+from airflow_claude_batch.batches.requests.output_schema import shorten
 from airflow_claude_batch.batches.storage import Folder, iter_lines
 
 TOOLS_KEPT = 64
@@ -65,11 +66,11 @@ class StoredRequests:
         tools = self._tools(bytes(line.params.tools))
         if name not in tools:
             return None if _SERVER in tools else "the answer calls a tool that the request does not offer"
-        validator = tools[name]
-        error = None if validator is None else next(iter(validator.iter_errors(value)), None)
+        error = _first_error(tools[name], value)
         if error is None:
             return None
-        return f"{'.'.join(map(str, error.absolute_path)) or 'the input of the tool'}: {error.message}"
+        path = ".".join(map(str, error.absolute_path)) or "the input of the tool"
+        return shorten(f"{path}: {error.message}")
 
     def close(self) -> None:
         """Give the disk back."""
@@ -116,8 +117,19 @@ _SERVER = ""
 """Stands for tools whose names are not in the request, such as those of an MCP server."""
 
 
+def _first_error(validator: Any, value: Any) -> Any:
+    """Where a value does not keep to a schema; None where it does, or where nothing is known of that."""
+    if validator is None:
+        return None
+    try:
+        return next(iter(validator.iter_errors(value)), None)
+    except Exception:  # noqa: BLE001  # a schema of a record may lead nowhere or to itself, and fails in many ways
+        return None
+
+
 def _read_tools(tools: bytes) -> _Tools:
     import jsonschema  # type: ignore[import-untyped]
+    from referencing import Registry
 
     found: _Tools = {}
     for tool in msgspec.json.decode(tools or b"[]") or ():
@@ -127,7 +139,8 @@ def _read_tools(tools: bytes) -> _Tools:
             continue
         found[name] = None
         if isinstance(schema, dict):
-            with contextlib.suppress(jsonschema.SchemaError):
+            with contextlib.suppress(jsonschema.SchemaError, RecursionError):
                 jsonschema.Draft202012Validator.check_schema(schema)
-                found[name] = jsonschema.Draft202012Validator(schema)
+                # The default registry opens whatever files and addresses a schema refers to.
+                found[name] = jsonschema.Draft202012Validator(schema, registry=Registry())
     return found

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import traceback
 from pathlib import Path
 from typing import Any
 
+import pydantic
 import pytest
 
 from airflow_claude_batch import __version__
@@ -17,7 +19,7 @@ from airflow_claude_batch.batches.results.answer_policy import Reading
 from airflow_claude_batch.batches.results.output.directory import open_directory
 from airflow_claude_batch.batches.storage import Folder
 from airflow_claude_batch.emulator.testing import Emulator
-from airflow_claude_batch.results import to_arrow
+from airflow_claude_batch.results import read_errored, read_succeeded, to_arrow
 from tests.batches.delivering import deliver, delivery_to, message_line, read_both, submit_all
 from tests.batches.helpers import records
 
@@ -80,6 +82,86 @@ def test_a_tool_call_has_to_fit_the_output_schema_where_one_was_asked_for(
     assert read_both(tmp_path / "out")[1]["r-0"]["outcome"] == "invalid"
 
 
+LEADING_NOWHERE = [
+    "#/$defs/Gone",
+    "#/$defs/Circle",
+    "#/required/a",
+    "other.json",
+    "file://{folder}/text.json",
+]
+
+
+@pytest.mark.parametrize("reference", LEADING_NOWHERE)
+def test_a_tools_schema_opens_no_file_and_refuses_nothing_where_it_leads_nowhere(
+    root: Folder, api: BatchesApi, emulator: Emulator, tmp_path: Path, reference: str
+) -> None:
+    (tmp_path / "text.json").write_text('{"type": "string"}')
+    schema = {
+        "type": "object",
+        "properties": {"a": {"$ref": reference.format(folder=tmp_path)}},
+        "required": ["a"],
+        "$defs": {"Circle": {"$ref": "#/$defs/Circle"}},
+    }
+    tool = {"name": "note", "input_schema": schema}
+    url = submit_all(root, api, [record | {"tools": [tool]} for record in records(1)])
+    line = message_line("r-0", [call("note", {"a": 5})], "tool_use")
+    emulator.fault("raw_lines", times=None, lines=[line], position="start")
+    deliver(root, url, delivery_to(tmp_path / "out", api), emulator)
+    assert read_both(tmp_path / "out")[0]["r-0"]["output"] == {"a": 5}
+
+
+def test_what_is_wrong_with_a_call_is_said_in_short(
+    root: Folder, api: BatchesApi, emulator: Emulator, tmp_path: Path
+) -> None:
+    url = submit_all(root, api, with_tool(1))
+    line = message_line("r-0", [call("record_total", {"total": "many" * 1000})], "tool_use")
+    emulator.fault("raw_lines", times=None, lines=[line], position="start")
+    deliver(root, url, delivery_to(tmp_path / "out", api), emulator)
+    assert len(read_both(tmp_path / "out")[1]["r-0"]["message"]) <= 200
+
+
+ANSWER = (
+    '{"custom_id":"r-%d","result":{"type":"succeeded","message":{"content":[%s],"stop_reason":"end_turn",'
+    '"model":"claude-haiku-4-5","usage":{"input_tokens":1000000000000000000000,"output_tokens":1}}}}'
+)
+DEEP = "[" * 100_000
+ODD = [
+    f'{{"type":"text","text":"{DEEP}"}}',
+    f'{{"type":"tool_use","id":"t","name":"record_total","input":{{"total":{DEEP}{"]" * len(DEEP)}}}}}',
+    '{"type":"tool_use","id":"t","name":"record_total","input":{"total":1e999}}',
+    '{"type":"text","text":null}',
+    '{"type":"text","text":["a"]}',
+    '{"type":"text","text":"a"},{"type":"text","text":5}',
+    '{"type":"text","text":"{}","citations":[{"cited_text":"a","start_char_index":1e30}]}',
+    '{"type":"text","text":"{}","citations":[{"cited_text":"a","start_char_index":1000000000000000000000}]}',
+]
+
+
+@pytest.mark.parametrize("format", ["jsonl", "parquet", "raw"])
+@pytest.mark.parametrize("checked", [True, False])
+def test_an_answer_that_nothing_can_read_costs_its_own_record_only(
+    root: Folder, api: BatchesApi, emulator: Emulator, tmp_path: Path, format: Any, checked: bool
+) -> None:
+    url = submit_all(root, api, with_tool(len(ODD) + 1))
+    lines = [{"text": ANSWER % (number, content)} for number, content in enumerate(ODD)]
+    emulator.fault("raw_lines", times=None, lines=lines, position="start")
+    output = open_directory(Folder.at((tmp_path / "out").as_uri()), format=format)
+    reading = Reading(output_schema=OutputSchema.of({"type": "object"}) if checked else None)
+    delivery = delivery_to(tmp_path / "out", api, output=output, reading=reading)
+    summary = deliver(root, url, delivery, emulator)
+    succeeded = {"r-6", "r-7", "r-8"} | (set() if checked else {"r-0"})
+    if format == "raw":  # what nobody looks into goes through
+        assert summary["counts"]["succeeded"] == len(succeeded) + (not checked)
+        return
+    assert {record["custom_id"] for record in read_succeeded(summary)} == succeeded
+    errored = {record["custom_id"]: record for record in read_errored(summary)}
+    assert errored.keys() == {f"r-{number}" for number in range(len(ODD) + 1)} - succeeded
+    assert errored["r-2"]["error_type"] == "tool_use"
+    for unknown in ("r-1", "r-3", "r-4", "r-5"):
+        assert "unknown shape" in errored[unknown]["message"]
+    assert DEEP in errored["r-1"]["result"]
+
+
 @pytest.mark.parametrize(
     ("outcome", "kind"),
     [
@@ -107,7 +189,7 @@ def test_answers_that_are_none_are_counted_apart_warned_of_and_fail_on_request(
     assert read_both(tmp_path / "b")[1]["r-0"]["error_type"] == kind
 
 
-INVISIBLE = ["\u200b", " \ufeff\u2060\n", "\u00ad\u200d"]
+INVISIBLE = ["\u200b", " \ufeff\u2060\n", "\u00ad\u200d", "\u2800\u3164", "\ufe0f\U000e0101", "\x00\x7f\x85"]
 
 
 @pytest.mark.parametrize("text", INVISIBLE)
@@ -121,6 +203,18 @@ def test_an_answer_of_which_nothing_can_be_seen_is_empty(
     ]
     emulator.fault("raw_lines", times=None, lines=seen, position="start")
     assert deliver(root, url, delivery_to(tmp_path / "out", api), emulator)["empty"] == 1
+
+
+def test_signs_that_stand_for_others_are_seen(
+    root: Folder, api: BatchesApi, emulator: Emulator, tmp_path: Path
+) -> None:
+    url = submit_all(root, api, records(3))
+    lines = [
+        message_line(f"r-{number}", [{"type": "text", "text": text}], "end_turn")
+        for number, text in enumerate("\u0600\u06dd\U000110bd")
+    ]
+    emulator.fault("raw_lines", times=None, lines=lines, position="start")
+    assert deliver(root, url, delivery_to(tmp_path / "out", api), emulator)["empty"] == 0
 
 
 def test_more_than_a_tenth_failed_is_warned_of(
@@ -187,6 +281,29 @@ def test_a_check_that_fails_itself_is_named_without_the_answer(
     url = submit_all(root, api, records(1))
     with pytest.raises(CheckError, match="answer of r-0"):
         deliver(root, url, delivery_to(tmp_path / "out", api, reading=Reading(user_check=check)), emulator)
+
+
+class Odd(pydantic.BaseModel):
+    total: int
+
+    @pydantic.field_validator("total")
+    @classmethod
+    def look_up(cls, total: int) -> str:
+        return {1: "one"}[total]
+
+
+def test_a_validator_that_fails_itself_is_named_without_the_answer(
+    root: Folder, api: BatchesApi, emulator: Emulator, tmp_path: Path
+) -> None:
+    url = submit_all(root, api, records(1))
+    line = message_line("r-0", [{"type": "text", "text": '{"total": 4711}'}], "end_turn")
+    emulator.fault("raw_lines", times=None, lines=[line], position="start")
+    reading = Reading(output_schema=OutputSchema.of(Odd))
+    with pytest.raises(
+        CheckError, match=r"Odd raised KeyError for the answer of r-0 \(.*test_answers"
+    ) as caught:
+        deliver(root, url, delivery_to(tmp_path / "out", api, reading=reading), emulator)
+    assert "4711" not in "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.parametrize("format", ["jsonl", "parquet"])

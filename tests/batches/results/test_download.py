@@ -45,6 +45,13 @@ def answer_with(emulator: Emulator, text: bytes, usage: bytes = b"{}") -> bytes:
     return line
 
 
+def test_a_line_of_too_many_levels_is_read_as_far_as_its_id_unless_it_is_cut_off() -> None:
+    deep = b'{"custom_id":"a","result":{"type":"succeeded","message":{"x":"]","y":%b%b}}}\n'
+    whole = read_lines(deep % (b"[" * 100_000, b"]" * 100_000))
+    assert [(row.custom_id, row.result.message) for row in whole.lines.rows] == [("a", None)]
+    assert read_lines(deep % (b"[" * 100_000, b"]" * 99_999)).damaged == [0]
+
+
 @pytest.fixture
 def undisturbed(root: Folder, api: BatchesApi, emulator: Emulator, tmp_path: Path) -> tuple[str, Path]:
     """A delivered job of 1,000 requests: what a disturbed delivery must come to as well."""

@@ -12,6 +12,7 @@ from airflow_claude_batch.batches.api.client import BatchesApi
 from airflow_claude_batch.batches.errors import IncompleteResultsError, ResultsGoneError
 from airflow_claude_batch.batches.job.job import open_job
 from airflow_claude_batch.batches.results.answer_policy import Reading
+from airflow_claude_batch.batches.results.output_records import is_retryable
 from airflow_claude_batch.batches.results.resubmission import resubmit_cancelled, scan, spool_next
 from airflow_claude_batch.batches.results.summarise import judge
 from airflow_claude_batch.batches.storage import Folder
@@ -76,6 +77,12 @@ def test_a_low_credit_balance_is_retryable_although_it_comes_as_an_invalid_reque
     url = submit_all(root, api, records(3))
     summary = deliver(root, url, delivery_to(tmp_path / "out", api, resubmit_rounds=1), emulator)
     assert summary["counts"]["succeeded"] == 3
+
+
+def test_a_field_that_is_called_billing_says_nothing_of_the_account() -> None:
+    message = "tools.0.input_schema.properties.billing_address: Input should be an object"
+    assert not is_retryable("errored", "invalid_request_error", message)
+    assert is_retryable("errored", "invalid_request_error", "Please go to Plans & Billing to upgrade.")
 
 
 def test_without_rounds_nothing_is_sent_again(
