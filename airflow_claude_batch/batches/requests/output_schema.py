@@ -196,7 +196,7 @@ def _check(schema: dict[str, Any]) -> None:
     except jsonschema.SchemaError as error:
         where = ".".join(map(str, error.absolute_path)) or "its root"
         raise ConfigurationError(
-            f"output_schema is not a valid JSON Schema, at {where}: {_shorten(error.message)}"
+            f"output_schema is not a valid JSON Schema, at {where}: {shorten(error.message)}"
         ) from error
     except RecursionError:
         rule = "its levels are more than can be followed; flatten it, or put parts of it into $defs"
