@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from airflow_claude_batch.common.scalars import as_text
+
 if TYPE_CHECKING:
     from airflow_claude_batch.batches.storage import Folder
 
@@ -35,7 +37,13 @@ class Source:
     def __init__(self, *uris: str) -> None:
         if not uris:
             raise ValueError(f"{type(self).__name__} needs at least one URI")
-        self.uris = list(uris)
+        self.uris = [as_text(uri) for uri in uris]
+        for number, uri in enumerate(self.uris, 1):
+            # What Airflow renders is known when the task runs.
+            if not (
+                hasattr(uri, "iter_references") or (isinstance(uri, str) and ("{{" in uri or "{%" in uri))
+            ):
+                self._check(uri, number)
         self.left_out: Counter[str] = Counter()
         """Files that directories hold besides, by suffix; counted when the source is read."""
 
@@ -44,13 +52,40 @@ class Source:
 
     __repr__ = __str__
 
+    def places(self) -> list[str]:
+        """The URIs, which are rendered now.
+
+        Raises:
+            ConfigurationError: For what is none.
+        """
+        uris = [as_text(uri) for uri in self.uris]
+        for number, uri in enumerate(uris, 1):
+            self._check(uri, number)
+        return uris
+
+    def _check(self, uri: Any, number: int) -> None:
+        if is_place(uri):
+            return
+        from airflow_claude_batch.batches.errors import ConfigurationError
+        from airflow_claude_batch.batches.requests.request import describe
+
+        rule = "a URI such as s3://conn_id@bucket/folder/, or an absolute path"
+        if isinstance(uri, (list, tuple)):
+            rule += f"; several are {type(self).__name__}(*uris)"
+        elif "{{" not in str(uri):
+            rule += "; records of another task are requests=build.output"
+        raise ConfigurationError(
+            f"Argument {number} of {type(self).__name__}(…) is {describe(uri)}; it is {rule}. Nothing was "
+            "sent."
+        )
+
     def roots(self) -> list[str]:
         """The directories that it reads from: records may name documents there."""
         from airflow_claude_batch.batches.requests.document_access import directory_of
         from airflow_claude_batch.batches.requests.files import ROW_SUFFIXES
 
         compressed = [suffix + end for suffix in ROW_SUFFIXES for end in (".bz2", ".xz", ".zst")]
-        return [directory_of(uri, (*ROW_SUFFIXES, *compressed)) for uri in self.uris]
+        return [directory_of(uri, (*ROW_SUFFIXES, *compressed)) for uri in self.places()]
 
     def read(self, locate: Callable[[str], Folder]) -> Iterator[Any]:
         """The records, in the order of the files' names.
@@ -119,7 +154,7 @@ class Files(Source):
         self.columns = columns
         self.nulls = nulls
         self.sheet = sheet
-        self.literal = literal
+        self.literal = _yes_or_no("literal", literal)
 
     def __str__(self) -> str:
         options = {name: value for name, value in self._options().items() if value not in (None, False)}
@@ -134,14 +169,14 @@ class Files(Source):
 
     def roots(self) -> list[str]:
         """The directories that it reads from: records may name documents there."""
-        return [posixpath.dirname(uri) for uri in self.uris] if self.literal else super().roots()
+        return [posixpath.dirname(uri) for uri in self.places()] if self.literal else super().roots()
 
     def read(self, locate: Callable[[str], Folder]) -> Iterator[Any]:
         """The rows."""
         from airflow_claude_batch.batches.requests.files import ReadOptions, read_files
 
         self.left_out.clear()
-        return read_files(map(locate, self.uris), ReadOptions(**self._options()), self.left_out)
+        return read_files(map(locate, self.places()), ReadOptions(**self._options()), self.left_out)
 
 
 class Documents(Source):
@@ -171,15 +206,15 @@ class Documents(Source):
         convert: Mapping[str, Callable[[bytes], Any]] | None = None,
     ) -> None:
         super().__init__(*uris)
-        self.citations = citations
-        self.decrypt = decrypt
+        self.citations = _yes_or_no("citations", citations)
+        self.decrypt = _yes_or_no("decrypt", decrypt)
         self.convert = _checked(convert or {})
 
     def roots(self) -> list[str]:
         """The directories that it reads from."""
         from airflow_claude_batch.batches.requests.document_access import directory_of
 
-        return [directory_of(uri, self._suffixes()) for uri in self.uris]
+        return [directory_of(uri, self._suffixes()) for uri in self.places()]
 
     def _suffixes(self) -> tuple[str, ...]:
         from airflow_claude_batch.batches.requests.document_blocks import SUFFIXES
@@ -192,7 +227,7 @@ class Documents(Source):
         from airflow_claude_batch.batches.requests.files import find_all
 
         options = {key: True for key in ("citations", "decrypt") if getattr(self, key)}
-        locations = list(map(locate, self.uris))
+        locations = list(map(locate, self.places()))
         name_of = _names(locations, self._suffixes())
         self.left_out.clear()
         found = find_all(locations, self._suffixes(), left_out=self.left_out)
@@ -200,6 +235,12 @@ class Documents(Source):
             name = name_of(file)
             document = {"uri": url, **options} if options else url
             yield {"custom_id": legal_id(name), "name": name, "uri": url, "documents": [document]}
+
+
+def _yes_or_no(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):  # the text "false" would count as true
+        raise TypeError(f"{name} is a {type(value).__name__}; it is True or False")
+    return value
 
 
 def _checked(convert: Mapping[str, Callable[[bytes], Any]]) -> dict[str, Callable[[bytes], Any]]:

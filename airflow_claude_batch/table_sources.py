@@ -10,7 +10,7 @@ from airflow.sdk import XComArg
 # The only way to have Airflow resolve what is not written in place.
 from airflow.sdk.definitions._internal.mixins import ResolveMixin
 
-from airflow_claude_batch.sources import Source
+from airflow_claude_batch.sources import Source, is_place
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -40,8 +40,11 @@ class Sql(Source, ResolveMixin):
         parameters: Mapping[str, Any] | Iterable[Any] | None = None,
         rows_at_a_time: int = 1_000,
     ) -> None:
-        if rows_at_a_time < 1:
-            raise ValueError(f"rows_at_a_time is {rows_at_a_time}; it is a whole number of at least 1")
+        for name, value in (("conn_id", conn_id), ("sql", sql)):
+            if not isinstance(value, (str, XComArg)):
+                raise TypeError(f"Sql(…): {name} is a {type(value).__name__}; it is text")
+        if type(rows_at_a_time) is not int or rows_at_a_time < 1:
+            raise ValueError(f"rows_at_a_time is {rows_at_a_time!r}; it is a whole number of at least 1")
         self.conn_id = conn_id
         self.sql = sql
         self.parameters = parameters
@@ -77,6 +80,7 @@ class Sql(Source, ResolveMixin):
         """The rows; the query has been answered when this returns."""
         from airflow_claude_batch.common.database import read_rows
 
+        _check_resolved(self)
         return read_rows(self.conn_id, self.sql, self.parameters, self.rows_at_a_time)
 
 
@@ -118,9 +122,48 @@ class Answers(Source, ResolveMixin):
         """The records."""
         from airflow_claude_batch.results import read_succeeded
 
-        several = not isinstance(self.summary, (str, Mapping)) and isinstance(self.summary, Iterable)
-        found = [read_succeeded(summary) for summary in (self.summary if several else [self.summary])]
+        _check_resolved(self)
+        given = _summary(self.summary)
+        several = not isinstance(given, (str, Mapping)) and isinstance(given, Iterable)
+        found = [read_succeeded(summary) for summary in (map(_summary, given) if several else [given])]
         return (_as_record(answer) for answers in found for answer in answers)
+
+
+def _check_resolved(source: Sql | Answers) -> None:
+    """See that Airflow has put in what other tasks returned, which it does not within a function."""
+    if next(iter(source.iter_references()), None) is None:
+        return
+    from airflow_claude_batch.batches.errors import ConfigurationError
+
+    name = type(source).__name__
+    raise ConfigurationError(
+        f"{name}(…) names another task's output within a function, where Airflow does not resolve it. Write "
+        f"requests={name}(…) on the operator. Nothing was sent."
+    )
+
+
+def _summary(given: Any) -> Any:
+    """What ``Answers`` was given, read back where it is text: a summary, several, or an address.
+
+    Raises:
+        ConfigurationError: For anything else.
+    """
+    from airflow_claude_batch.common.handle import read_back
+    from airflow_claude_batch.common.scalars import NOTHING, as_text
+
+    value = as_text(given)
+    if isinstance(value, str):
+        value = read_back(value.strip())
+    if is_place(value) or (isinstance(value, Iterable) and not isinstance(value, (str, bytes))):
+        return value
+    from airflow_claude_batch.batches.errors import ConfigurationError
+    from airflow_claude_batch.batches.requests.request import describe
+
+    shown = "nothing (has the results task run?)" if value in NOTHING else describe(value)
+    raise ConfigurationError(
+        f"Answers(…) was given {shown}; it takes the output of a results task, as Answers(extract.output), "
+        "or the address of its output_path. Nothing was sent."
+    )
 
 
 def _as_record(answer: dict[str, Any]) -> dict[str, Any]:

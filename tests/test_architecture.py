@@ -36,14 +36,14 @@ MAY_IMPORT = {
     | {"api", "errors", "storage", "emulator"},
     "testing": {"emulator", "results", "cost", "api"},
     "trial": {"sources", "common", "results", "direct", "job", "requests", "api", "errors", "storage"},
-    "table_sources": {"sources", "results.py", "common", "errors"},
+    "table_sources": {"sources", "results.py", "common", "requests", "errors"},
     "costs": {"accounts", "common", "errors"},
     "results.py": {"common", "results", "errors"},
     "runtime": {"hooks", "sources", "common", "submission", "waiting", "reuse", "results", "direct", "job"}
     | {"requests", "cost", "accounts", "options", "api", "errors", "storage"},
     "hooks": {"api", "errors"},
     "links": {"common"},
-    "sources": {"requests"},
+    "sources": {"common", "requests", "errors"},
     "options": set(),
     "common": {"requests", "api", "errors", "storage"},
     # The engine. Its stages know nothing of each other; reuse stands on the delivery.

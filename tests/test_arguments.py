@@ -19,6 +19,7 @@ from airflow_claude_batch import (
     ClaudeBatchSubmitOperator,
 )
 from airflow_claude_batch.batches.errors import ConfigurationError
+from airflow_claude_batch.common.scalars import scalar
 from airflow_claude_batch.operators import arguments
 from airflow_claude_batch.operators.arguments import own_arguments
 from airflow_claude_batch.runtime.deliver import ResultsInput
@@ -180,6 +181,36 @@ def _required(declaration: Any) -> dict[str, Any]:
         for name in own_arguments(declaration)
         if name in declaration.__required_keys__
     }
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [Path("/opt/x.md"), "/opt/x.md", "file:///opt/x.md\n", "./prompts/x.md", "~/x.md", "s3://c@b/x.md"],
+)
+def test_a_prompt_that_is_an_address_is_not_sent_for_every_record(prompt: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"an address is not read; .*read_text"):
+        ClaudeBatchOperator(task_id="x", requests=[{"a": 1}], prompt=prompt)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "Read.",
+        "/help",
+        "/fix README.md",
+        "What is at s3://c@b/x.md?",
+        "{{ url }}",
+        "s3://{{ place }}",
+        "see:\n/a.md",
+    ],
+)
+def test_a_prompt_that_only_holds_an_address_is_one(prompt: str) -> None:
+    assert scalar("prompt", prompt) == prompt
+
+
+@pytest.mark.parametrize("name", ["model", "conn_id"])
+def test_an_id_has_no_blanks_around_it(name: str) -> None:
+    assert scalar(name, " claude-haiku-4-5\n") == "claude-haiku-4-5"
 
 
 @pytest.mark.parametrize("operator", [*OPERATORS, ClaudeBatchSensor])

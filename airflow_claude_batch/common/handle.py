@@ -12,8 +12,8 @@ from typing import Any
 _BATCH_ID = re.compile(r"(?!(?:None|null|True|False)$)[A-Za-z0-9][A-Za-z0-9_.:/-]*")
 
 
-def _read_back(text: str) -> Any:
-    """A handle or a list of ids that a template has made text; any other text as it is."""
+def read_back(text: str) -> Any:
+    """A mapping or a list that a template has made text; any other text as it is."""
     if not text.startswith(("{", "[", "(", "'", '"')):
         return text
     try:
@@ -54,7 +54,7 @@ class Handle:
         if isinstance(value, cls):
             return value
         if isinstance(value, str):
-            value = _read_back(value.strip())
+            value = read_back(value.strip())
         if isinstance(value, str) and _BATCH_ID.fullmatch(value):
             return cls(batch_ids=[value])
         if is_plan(value):

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://|/")
+FILE_ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:/\S+|(?:~|\.{1,2})?/\S*\.[a-zA-Z0-9]{1,8}")
+"""An address, whole, in one word: a URI; or a path that ends like a file's name."""
 TIME_OF_DAY = re.compile(r"\d{1,2}:\d{2}(:\d{2})?")
 MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}")
 TAG_NAME, TAG_VALUE = re.compile(r"[A-Za-z0-9_-]{1,40}"), re.compile(r"[^\x00-\x1f\x7f]{1,100}")
@@ -35,6 +37,17 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError
     return value
+
+
+def _id(value: Any) -> str:
+    return _text(value).strip()
+
+
+def _prompt(value: Any) -> str:
+    """Text or a template; one that is an address and nothing else would be sent for every record."""
+    if "{{" not in _text(value) and FILE_ADDRESS.fullmatch(value.strip()):
+        raise ValueError
+    return str(value)
 
 
 def _address(value: Any) -> str:
@@ -166,9 +179,12 @@ def _one_of(*words: str) -> tuple[Callable[[Any], Any], str]:
 
 
 _SCALARS: Mapping[str, tuple[Callable[[Any], Any], str]] = {
-    "prompt": (_text, "text"),
+    "prompt": (
+        _prompt,
+        "text: an address is not read; Path(…).read_text() is a file's text, and system may be an address",
+    ),
     "custom_id": (_text, "the name of a column"),
-    "model": (_text, "the id of a model"),
+    "model": (_id, "the id of a model"),
     "max_tokens": (_whole, "a whole number of at least 1"),
     "documents": (_text, "the name of a column"),
     "documents_from": (_addresses, "a list of addresses such as s3://conn_id@bucket/folder"),
@@ -183,7 +199,7 @@ _SCALARS: Mapping[str, tuple[Callable[[Any], Any], str]] = {
         f"a mapping of at most {MOST_TAGS} names (letters, digits, _, -) to texts of up to 100 characters",
     ),
     "on_empty": _one_of("fail", "skip", "succeed"),
-    "conn_id": (_text, "the id of a connection"),
+    "conn_id": (_id, "the id of a connection"),
     "storage_path": (_address, "an address such as s3://conn_id@bucket/folder, or an absolute path"),
     "output_path": (_address, "an address such as s3://conn_id@bucket/folder, or an absolute path"),
     "output_format": _one_of("jsonl", "parquet", "raw"),

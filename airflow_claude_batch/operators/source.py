@@ -7,6 +7,7 @@ from typing import Any
 
 from airflow.sdk import ObjectStoragePath, XComArg
 
+from airflow_claude_batch.common.scalars import as_text
 from airflow_claude_batch.sources import Files, Source, is_place
 
 
@@ -38,6 +39,8 @@ class HiddenRequests:
             return cls(value)
         if isinstance(value, (list, tuple)) and any(isinstance(item, XComArg) for item in value):
             return value
+        if isinstance(value, (list, tuple)) and value and all(is_place(as_text(item)) for item in value):
+            return Files(*value)
         if isinstance(value, str) and (is_place(value) or "{{" in value):
             return Files(value)
         return cls(value)

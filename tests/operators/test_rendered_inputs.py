@@ -10,17 +10,21 @@ from typing import Any
 import pyarrow
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
-from airflow.sdk import DAG
+from airflow.sdk import DAG, ObjectStoragePath
 
 from airflow_claude_batch import (
+    Answers,
     ClaudeBatchOperator,
     ClaudeBatchResultsOperator,
     ClaudeBatchSensor,
     ClaudeBatchSubmitOperator,
+    Documents,
+    Files,
     Sql,
 )
+from airflow_claude_batch.batches.errors import ConfigurationError
 from airflow_claude_batch.common.handle import Handle
-from airflow_claude_batch.common.settings import storage_root
+from airflow_claude_batch.common.settings import open_folder, storage_root
 from airflow_claude_batch.emulator.testing import CREATE, Emulator
 from airflow_claude_batch.testing.dag_runs import run_dag
 from tests.operators.conftest import Try
@@ -42,6 +46,103 @@ def test_a_handle_that_a_template_has_made_text_is_read_back(text: str) -> None:
 def test_the_text_of_nothing_is_no_batch_id(text: str) -> None:
     with pytest.raises(Exception, match="a batch id, or a list of batch ids is wanted"):
         Handle.parse(text)
+
+
+@pytest.mark.parametrize("path", [str, Path])
+def test_addresses_in_a_list_are_files_and_no_prompts(
+    emulator: Emulator, tmp_path: Path, path: type[str | Path]
+) -> None:
+    emulator.settings(duration=0)
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.csv").write_text(f"id,text\n{name},one\n")
+    requests = [path(tmp_path / "a.csv"), path(tmp_path / "b.csv")]
+    options = {"prompt": "Read {{ text }}", "custom_id": "id", "storage_path": tmp_path.as_uri(), **MODEL}
+    ask = ClaudeBatchOperator(task_id="ask", requests=requests, **options)
+    summary = ask.execute(Try(task_id="ask").context)
+    assert {record["custom_id"] for record in summary["succeeded"]} == {"a", "b"}
+
+
+def test_addresses_from_upstream_are_prompts_and_open_nothing() -> None:
+    with DAG("upstream", schedule=None):
+        other = ClaudeBatchOperator(task_id="other", requests=["Hi"], **MODEL)
+        ask = ClaudeBatchOperator(task_id="ask", requests=other.output, **MODEL)
+    ask.requests = ["s3://b/a.csv", "/b.csv"]
+    assert ask.shown_requests == ["s3://b/a.csv", "/b.csv"]
+
+
+SECRET = "[{'custom_id': 'a', 'prompt': 'SECRET'}]"
+
+
+@pytest.mark.parametrize("source", [str, Files, Documents])
+def test_records_that_a_template_has_made_text_are_refused_unquoted_with_the_way_out(
+    emulator: Emulator, airflow_database: None, tmp_path: Path, source: Any
+) -> None:
+    place = tmp_path.as_uri()
+    ask = ClaudeBatchOperator(
+        task_id="ask", requests=source("{{ params.rows }}"), storage_path=place, **MODEL
+    )
+    ask.requests.uris = [SECRET]  # as rendered
+    with pytest.raises(
+        AirflowFailException, match=r"text of 40 characters; .*requests=build.output"
+    ) as caught:
+        ask.execute(Try(task_id="ask").context)
+    assert "SECRET" not in str(caught.value)
+    assert not emulator.journal(method="POST", path=CREATE)
+
+
+@pytest.mark.parametrize(
+    ("summary", "shown"),
+    [(None, "nothing"), ("", "nothing"), ("None", "nothing"), ("SECRET, all", "text of 11"), (5, "a number")],
+)
+def test_answers_of_no_summary_are_refused_unquoted(summary: Any, shown: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"given {shown}.*Answers\(extract.output\)") as caught:
+        Answers(summary).read(open_folder)
+    assert "SECRET" not in str(caught.value)
+
+
+def test_a_summary_that_a_template_has_made_text_is_read_back() -> None:
+    summary = {"succeeded": [{"custom_id": "a", "text": "Hi"}]}
+    for given in (str(summary), json.dumps([summary]), [summary]):
+        assert list(Answers(given).read(open_folder)) == [{"custom_id": "a", "text": "Hi"}]
+
+
+def test_another_tasks_output_within_a_function_is_refused_with_the_way_out() -> None:
+    with DAG("within", schedule=None):
+        other = ClaudeBatchOperator(task_id="other", requests=["Hi"], **MODEL)
+    for source in (Answers(other.output), Sql("tickets", other.output)):
+        with pytest.raises(ConfigurationError, match=rf"Write requests={type(source).__name__}"):
+            source.read(open_folder)
+
+
+@pytest.mark.parametrize("source", [Files, Documents])
+def test_paths_are_addresses_of_a_source(source: type[Files | Documents], tmp_path: Path) -> None:
+    given = source(tmp_path, ObjectStoragePath("s3://c@bucket/in"))
+    assert given.places() == [str(tmp_path), "s3://c@bucket/in"]
+
+
+@pytest.mark.parametrize("source", [Files, Documents])
+@pytest.mark.parametrize("uri", ["data/a.csv", "~/a.csv", "", "None", None, ["/a.csv"], Files("/a.csv")])
+def test_what_is_no_address_is_refused_where_it_is_written(source: type[Files | Documents], uri: Any) -> None:
+    with pytest.raises(
+        ConfigurationError, match=rf"Argument 2 of {source.__name__}\(…\) is .*an absolute path"
+    ):
+        source("/in/", uri)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Files("/in/", literal="False"),
+        lambda: Documents("/in/", citations="false"),
+        lambda: Documents("/in/", decrypt=0),
+        lambda: Sql("tickets", None),
+        lambda: Sql(None, "select 1"),
+        lambda: Sql("tickets", "select 1", rows_at_a_time="10"),
+    ],
+)
+def test_what_an_option_of_a_source_is_not_is_refused_where_it_is_written(make: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match=r"it is (True or False|text|a whole number)"):
+        make()
 
 
 def test_three_tasks_pass_their_handle_through_templates(

@@ -59,7 +59,7 @@ class RejectedWriter:
             self.name = "rejected-00000.jsonl" + (".gz" if self.compress else "")
             self._file = self.folder.open_write(self.name)
         row = RejectedLine(
-            custom_id=custom_id or f"bad-record-{index}",
+            custom_id=custom_id or f"bad-record:{index}",  # a colon, so that no record has it for its own
             index=index,
             reason="; ".join(map(str, error.faults)),
             error_type=error.kind,

@@ -59,6 +59,9 @@ class Router(Protocol):
         """
 
 
+_OTHER_KEY = "; custom_id='name of a column' on the operator names records by another key"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """Where a part closes."""
@@ -277,7 +280,7 @@ class SpoolWriter:
             rule = f"one request may take up {self.limits.bytes} bytes at the most; make it smaller"
             raise InputError([Fault(index=index, where=where, value=value, rule=rule)])
         if self.tolerant and not self._ids.add(_id_hash(request.custom_id)):
-            rule = "a custom_id occurs once in a job; an earlier record has it too"
+            rule = f"a custom_id occurs once in a job; an earlier record has it too{_OTHER_KEY}"
             raise InputError(
                 [Fault(index=index, where="custom_id", value=shorten(request.custom_id), rule=rule)]
             )
@@ -343,7 +346,7 @@ class SpoolWriter:
         for index, custom_id in sorted(suspicious):
             first = first_seen.setdefault(custom_id, index)
             if first != index:
-                rule = f"a custom_id occurs once in a job; record {first} has it too"
+                rule = f"a custom_id occurs once in a job; record {first} has it too{_OTHER_KEY}"
                 yield Fault(index=index, where="custom_id", value=shorten(custom_id), rule=rule)
 
     def _positions(self) -> Iterator[tuple[int, str]]:

@@ -31,6 +31,7 @@ from airflow_claude_batch.batches.requests.request import (
     describe,
     encode,
     is_parameter,
+    no_custom_id,
     shorten,
     with_prompt,
 )
@@ -222,9 +223,7 @@ def _content(value: Any, index: int) -> bytes:
 def _checked(custom_id: Any, index: int) -> str:
     if isinstance(custom_id, str) and CUSTOM_ID.fullmatch(custom_id):
         return custom_id
-    form = "a custom_id is 1 to 64 letters, digits, hyphens or underscores"
-    rule = f"{form}; custom_id='name of a column' on the operator makes one of any key"
-    raise InputError([Fault(index=index, where="custom_id", value=shorten(custom_id), rule=rule)])
+    raise InputError([no_custom_id(custom_id, index)])
 
 
 def _with_blocks(record: Mapping[str, Any], blocks: list[Any], index: int) -> list[Any]:

@@ -16,6 +16,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from types import NoneType
 from typing import Any
 
 from airflow_claude_batch.batches.errors import ConfigurationError, Fault, InputError
@@ -259,6 +260,9 @@ def _as_item(document: Any, index: int) -> Mapping[str, Any]:
     if unknown:
         known = ", ".join(sorted(_OPTIONS | {"decrypt"}))
         raise _fault(sorted(unknown), index, f"besides its place a document has {known}")
+    for name in ("citations", "decrypt"):
+        if not isinstance(document.get(name), (bool, NoneType)):  # the text "false" would count as true
+            raise _fault(document[name], index, f"{name} of a document is true or false")
     if document.get("type", "document") not in ("document", "image"):
         raise _fault(document["type"], index, "the type of a file_id is document or image")
     return document
@@ -270,7 +274,7 @@ def _with_options(block: Block, item: Mapping[str, Any]) -> dict[str, Any]:
     if content["type"] == "image":  # images have neither title nor citations
         options = {key: value for key, value in options.items() if key == "cache_control"}
     if "citations" in options:
-        options["citations"] = {"enabled": bool(options["citations"])}
+        options["citations"] = {"enabled": options["citations"]}
     return {**content, **options}
 
 

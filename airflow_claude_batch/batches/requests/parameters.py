@@ -146,6 +146,14 @@ def _problems_of_messages(messages: Any) -> Iterator[tuple[str, Any, str]]:
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
             rule = 'a message is a mapping with "role" and "content"'
             yield f"messages[{number}]", message, rule
-        elif not isinstance(message.get("content"), (str, list, tuple)) or not message["content"]:
-            rule = "text or a list of blocks, not empty"
-            yield f"messages[{number}].content", message.get("content"), rule
+        elif not _says_something(content := message.get("content")):
+            rule = "text that is not blank, or a list of blocks (mappings), not empty"
+            yield f"messages[{number}].content", content, rule
+
+
+def _says_something(content: Any) -> bool:
+    if isinstance(content, str):
+        return bool(content) and not content.isspace()
+    return (
+        isinstance(content, (list, tuple)) and bool(content) and all(isinstance(one, dict) for one in content)
+    )

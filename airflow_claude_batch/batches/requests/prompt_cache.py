@@ -35,8 +35,10 @@ MINIMUM_TOKENS = {
 nothing says so (source: the API's documentation of prompt caching)."""
 USUAL_MINIMUM_TOKENS = 1024
 LONGEST_ADDRESS = 1_024
-_ADDRESS = re.compile(r"\s*(?:[a-zA-Z][a-zA-Z0-9+.-]*://|/[^\r\n]*\.[a-zA-Z0-9]{1,8}\s*$)")
-"""How an address begins: a scheme; or an absolute path, whole, that ends like a file's name."""
+_ADDRESS = re.compile(
+    r"\s*(?:[a-zA-Z][a-zA-Z0-9+.-]*://|file:/|(?:~|\.{1,2})?/[^\r\n]*\.[a-zA-Z0-9]{1,8}\s*$)"
+)
+"""How an address begins: a scheme; or a path, whole, that ends like a file's name."""
 
 
 def read_system(
@@ -55,6 +57,11 @@ def read_system(
         raise ConfigurationError(
             f"system begins like an address and is none (text of {len(system)} characters). A prompt "
             "begins in another way."
+        )
+    if system.startswith((".", "~")):
+        raise ConfigurationError(
+            f"system is a path that depends on where a worker runs (text of {len(system)} characters). Write "
+            "an absolute path or a URI; a prompt begins in another way."
         )
     location = locate(system)
     try:

@@ -79,6 +79,10 @@ class RequestEncoder:
         if faults:
             raise InputError(faults)
         self.defaults: dict[str, Any] = to_json(given, 0, "default", faults)
+        for key, value in self.defaults.items() if not faults else ():
+            if _not_encodable({key: value}) is not None:
+                rule = "not JSON; text is Unicode without lone surrogates"
+                faults.append(Fault(index=0, where=f"default {key}", value=describe(value), rule=rule))
         if faults:
             raise InputError(faults)
 
@@ -105,8 +109,7 @@ class RequestEncoder:
         elif own_id not in (custom_id, None):
             columns["custom_id"] = own_id
         if not isinstance(custom_id, str) or not CUSTOM_ID.fullmatch(custom_id):
-            rule = "a custom_id is 1 to 64 letters, digits, hyphens or underscores"
-            faults.append(Fault(index=index, where="custom_id", value=shorten(custom_id), rule=rule))
+            faults.append(no_custom_id(custom_id, index))
         _check(params, index, faults)
         if faults:
             raise InputError(faults)
@@ -215,6 +218,13 @@ def lenient_json(record: Any) -> dict[str, Any]:
 def is_parameter(key: str) -> bool:
     """Whether a key of a record says what is sent."""
     return key in MESSAGE_PARAMETERS or key in REFUSED_PARAMETERS or key in ("prompt", "params")
+
+
+def no_custom_id(value: Any, index: int) -> Fault:
+    """What is wrong where a custom_id has another form."""
+    form = "a custom_id is 1 to 64 letters, digits, hyphens or underscores"
+    rule = f"{form}; custom_id='name of a column' on the operator makes one of any key"
+    return Fault(index=index, where="custom_id", value=shorten(value), rule=rule)
 
 
 def _no_record(value: Any, index: int) -> Fault:

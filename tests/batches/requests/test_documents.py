@@ -120,6 +120,14 @@ def test_the_prompt_comes_after_all_documents_of_the_record(tmp_path: Path) -> N
         assert recipe.requirements.models["claude-haiku-4-5"].images
 
 
+@pytest.mark.parametrize(
+    "option", [{"citations": "false"}, {"citations": {"enabled": False}}, {"decrypt": "no"}]
+)
+def test_an_option_that_is_true_or_false_is_no_text(tmp_path: Path, option: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="of a document is true or false"):
+        blocks({"uri": stored(tmp_path / "a.pdf", pdf()), **option})
+
+
 def test_documents_without_a_prompt_are_an_error(tmp_path: Path) -> None:
     record = {"custom_id": "a", "documents": [stored(tmp_path / "a.txt", b"x")]}
     with pytest.raises(InputError, match="documents go with a prompt"):

@@ -289,6 +289,11 @@ def test_a_compressed_file_is_known_by_its_content(
     assert cut.ends
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.csv.gz", "a.jsonl"])
+def test_a_file_of_no_bytes_has_no_rows(tmp_path: Path, name: str) -> None:
+    assert read(tmp_path, name, gzip.compress(b"") if name.endswith(".gz") else b"") == []
+
+
 def test_every_guess_is_logged_once_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         read(tmp_path, "a.csv", gzip.compress("id;text\n1;\\N\n2;\\N\n".encode("utf-16")))

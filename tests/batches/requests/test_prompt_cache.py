@@ -13,6 +13,7 @@ from airflow_claude_batch.batches.job.spool import Limits
 from airflow_claude_batch.batches.requests.prompt_cache import mark_prefix, minimum_prefix, read_system
 from airflow_claude_batch.batches.storage import Folder
 from airflow_claude_batch.batches.submission.submit import Submission
+from airflow_claude_batch.common.settings import open_folder
 from airflow_claude_batch.emulator.testing import Emulator
 from tests.batches.helpers import IDENTITY, QUICK, creates, records, sent_ids
 
@@ -77,6 +78,25 @@ def test_a_system_prompt_may_lie_in_a_file(tmp_path: Path) -> None:
     assert read_system(f"file://{tmp_path}/handbook.md", Folder.at) == "# Rules"
     assert read_system("Read file://x first", Folder.at) == "Read file://x first"
     assert read_system(None, Folder.at) is None
+
+
+@pytest.mark.parametrize("written", ["file:{0}/a.md", "file://{0}/a.md", " {0}/a.md\n"])
+def test_a_system_prompt_may_be_named_in_each_form_of_a_path(tmp_path: Path, written: str) -> None:
+    (tmp_path / "a.md").write_text("# Rules")
+    assert read_system(written.format(tmp_path), open_folder) == "# Rules"
+
+
+@pytest.mark.parametrize("path", ["./prompts/a.md", "../a.md", "~/a.md"])
+def test_a_path_that_is_not_absolute_is_not_sent_as_the_system_prompt(path: str) -> None:
+    with pytest.raises(ConfigurationError, match="absolute path or a URI"):
+        read_system(path, Folder.at)
+
+
+@pytest.mark.parametrize(
+    "text", ["../ goes up.", "~/.bashrc is a file of shells", "... and so on", "file: a.md"]
+)
+def test_a_system_prompt_may_begin_with_dots(text: str) -> None:
+    assert read_system(text, Folder.at) == text
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,23 @@ def test_a_full_record_is_sent_as_it_is_with_defaults_only_where_it_is_silent() 
     assert request.columns is None
 
 
+@pytest.mark.parametrize(
+    "content", ["", " \n", [], ["a", "b"], [{"type": "text", "text": "Hi"}, "b"], {"type": "text"}, 5]
+)
+def test_a_message_that_says_nothing_or_is_none_is_refused(content: object) -> None:
+    rule = r"messages\[0\].content = .*: text that is not blank, or a list of blocks"
+    assert re.search(rule, fault_of({"custom_id": "a", "prompt": content}))
+    messages = [{"role": "user", "content": content}]
+    assert re.search(rule, fault_of({"custom_id": "a", "params": {"messages": messages}}))
+
+
+@pytest.mark.parametrize("defaults", [{"system": "half \ud800"}, {"metadata": {"user_id": "\udfff"}}])
+def test_a_default_that_json_cannot_hold_is_refused_by_its_name(defaults: dict[str, object]) -> None:
+    [name] = defaults
+    with pytest.raises(InputError, match=rf"default {name} = .*: not JSON; .*lone surrogates"):
+        RequestEncoder(defaults)
+
+
 def test_a_none_in_a_record_means_the_default() -> None:
     request = normalise({"custom_id": "a", "prompt": "Hi", "model": None, "system": None}, 0)
     assert json.loads(request.line)["params"]["model"] == "claude-haiku-4-5"

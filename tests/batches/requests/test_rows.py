@@ -23,6 +23,7 @@ import sqlalchemy
 from anthropic.types import TextBlock
 
 from airflow_claude_batch.batches.errors import EmptyInputError, InputError
+from airflow_claude_batch.batches.job.part_reader import read_inputs
 from airflow_claude_batch.batches.job.rejected import read_rejected
 from airflow_claude_batch.batches.job.spool import spool
 from airflow_claude_batch.batches.requests.builder import Recipe, RequestBuilder
@@ -298,6 +299,16 @@ def test_bad_records_are_put_aside_and_the_others_sent(tmp_path: Path) -> None:
     assert second.custom_id != "twice"
     assert "an earlier record has it too" in second.reason
     assert msgspec.json.decode(second.input) == {"n": 5}
+
+
+def test_what_a_bad_record_without_a_key_is_called_no_other_is(tmp_path: Path) -> None:
+    folder = Folder.at(f"file://{tmp_path}/job")
+    records = [{"custom_id": 5, "prompt": "1"}, {"custom_id": "bad-record-0", "prompt": "2"}]
+    sent, rejected = spool(records, folder, defaults=DEFAULTS, bad_fraction=0.5).parts
+    [row] = read_rejected(folder, rejected.inputs)
+    assert row.custom_id == "bad-record:0"
+    assert "custom_id='name of a column'" in row.reason
+    assert [custom_id for custom_id, _ in read_inputs(folder, sent.inputs)] == ["bad-record-0"]
 
 
 def test_too_many_bad_records_fail_with_their_count(tmp_path: Path) -> None:

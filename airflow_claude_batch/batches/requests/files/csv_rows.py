@@ -49,6 +49,8 @@ def read_csv(stored: Stored, options: ReadOptions, *, tabs: bool = False) -> Ite
     Raises:
         UnreadableFileError: Where it cannot be read any further.
     """
+    if stored.whole and not stored.head:  # what some exports write for no rows
+        return
     csv.field_size_limit(LONGEST_FIELD)
     encoding = encoding_of(stored, options.encoding)
     lines = _Lines()

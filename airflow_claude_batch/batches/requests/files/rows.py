@@ -6,6 +6,7 @@ reported together and none of it is sent.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -66,7 +67,7 @@ def pick(columns: Iterable[str] | None, there: Iterable[str]) -> list[str]:
         UnreadableFileError: For repeated names, and for a name that the file does not have.
     """
     names = list(there)
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
+    if repeated := sorted(name for name, count in Counter(names).items() if count > 1):
         raise UnreadableFileError("each column has a name of its own", shown(repeated))
     if columns is None:
         return names
