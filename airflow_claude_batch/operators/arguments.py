@@ -144,7 +144,7 @@ class Requests(TypedDict):
 
     requests: Any
     """Records as a list, the output of an upstream task (mapped ones too), a table (pandas, polars, Arrow), a
-    callable that returns or yields them, the address of files (as ``Files`` takes it), or a source:
+    callable that returns or yields them, addresses of files (as ``Files`` takes them), or a source:
     ``Files``, ``Documents``, ``Sql``, ``Answers``. A callable gets the context entries that it names as
     arguments; what it yields is a record, a table, or a list of mappings: a chunk of records."""
 

@@ -22,7 +22,7 @@ class HiddenRequests:
         self.value = value
 
     @classmethod
-    def wrap(cls, value: Any, before: Any = None) -> Any:
+    def wrap(cls, value: Any, before: Any = None, *, mapped: bool = False) -> Any:
         """Hide a value; what Airflow has to resolve or render stays as it is: XComs, and where files are.
 
         An address is one only where the DAG's author wrote it: what an XCom turns out to be is data.
@@ -30,6 +30,7 @@ class HiddenRequests:
         Args:
             value: What ``requests`` is set to.
             before: What it was so far; an XCom where Airflow has just resolved it.
+            mapped: Whether a mapped instance gets it: a list may be prompts from upstream then.
         """
         if isinstance(value, (XComArg, Source, cls)):
             return value
@@ -39,7 +40,12 @@ class HiddenRequests:
             return cls(value)
         if isinstance(value, (list, tuple)) and any(isinstance(item, XComArg) for item in value):
             return value
-        if isinstance(value, (list, tuple)) and value and all(is_place(as_text(item)) for item in value):
+        if (
+            not mapped
+            and isinstance(value, (list, tuple))
+            and value
+            and all(map(is_place, map(as_text, value)))
+        ):
             return Files(*value)
         if isinstance(value, str) and (is_place(value) or "{{" in value):
             return Files(value)
@@ -89,7 +95,8 @@ class HiddenInput:
 
     @requests.setter
     def requests(self, value: Any) -> None:
-        self._requests = HiddenRequests.wrap(value, getattr(self, "_requests", None))
+        mapped = getattr(self, "_BaseOperator__from_mapped", False)  # there is no public way to know
+        self._requests = HiddenRequests.wrap(value, getattr(self, "_requests", None), mapped=mapped)
 
     @property
     def system(self) -> Any:

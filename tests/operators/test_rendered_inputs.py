@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
-from airflow.sdk import DAG, ObjectStoragePath
+from airflow.sdk import DAG, ObjectStoragePath, task
 
 from airflow_claude_batch import (
     Answers,
@@ -68,6 +68,25 @@ def test_addresses_from_upstream_are_prompts_and_open_nothing() -> None:
         ask = ClaudeBatchOperator(task_id="ask", requests=other.output, **MODEL)
     ask.requests = ["s3://b/a.csv", "/b.csv"]
     assert ask.shown_requests == ["s3://b/a.csv", "/b.csv"]
+
+
+def test_addresses_in_a_list_that_a_mapped_instance_gets_are_prompts_and_open_nothing(
+    emulator: Emulator, airflow_database: None, tmp_path: Path
+) -> None:
+    emulator.settings(duration=0)
+    (tmp_path / "a.csv").write_text("prompt\nSECRET\n")
+    with DAG("mapped_texts", schedule=None) as dag:
+
+        @task
+        def tickets() -> list[list[str]]:
+            return [[str(tmp_path / "a.csv")]]
+
+        ClaudeBatchOperator.partial(task_id="ask", storage_path=tmp_path.as_uri(), **MODEL).expand(
+            requests=tickets()
+        )
+    assert run_dag(dag).state == "success"
+    [stored] = tmp_path.rglob("requests-00000.jsonl")
+    assert "SECRET" not in stored.read_text()
 
 
 SECRET = "[{'custom_id': 'a', 'prompt': 'SECRET'}]"
