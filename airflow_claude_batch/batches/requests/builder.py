@@ -18,6 +18,7 @@ from airflow_claude_batch.batches.requests.custom_ids import ContentIds, legal_i
 from airflow_claude_batch.batches.requests.document_blocks import UnreadableDocumentError
 from airflow_claude_batch.batches.requests.documents import DocumentReader
 from airflow_claude_batch.batches.requests.files import Broken
+from airflow_claude_batch.batches.requests.message_rules import MessageRules
 from airflow_claude_batch.batches.requests.model_requirements import ModelRequirements
 from airflow_claude_batch.batches.requests.objects import to_python
 from airflow_claude_batch.batches.requests.parameters import MESSAGE_PARAMETERS
@@ -79,6 +80,8 @@ class RequestBuilder:
         self._encode_record = RequestEncoder(defaults)
         self._schemas = StrictSchemas()
         self._schemas.check_defaults(self._encode_record.defaults)
+        self._rules = MessageRules()
+        self._rules.check_defaults(self._encode_record.defaults, are_all=recipe.prompt is not None)
         self._content_ids = ContentIds()
         self._template: PromptTemplate | None = None
         if recipe.prompt is not None:
@@ -134,6 +137,7 @@ class RequestBuilder:
         if (request.shared is None or not self._is_noted) and (params := request.params) is not None:
             check_citations(params, index)
             self._schemas.check(params, index)
+            self._rules.check(params, index)
             self._recipe.requirements.add(params)
             self._is_noted |= request.shared is not None
         return request

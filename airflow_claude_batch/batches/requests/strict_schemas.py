@@ -57,12 +57,23 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Problem(NamedTuple):
-    """What is wrong with the schemas of a request."""
+    """What is wrong with the parameters of a request."""
 
     where: str
     """Path among the parameters."""
     found: str
     rule: str
+
+    def of_defaults(self) -> ConfigurationError:
+        """As a fault of what all requests have."""
+        return ConfigurationError(
+            f"Nothing was sent. The parameters of all requests (message_params): {self.where} = "
+            f"{self.found}: {self.rule}"
+        )
+
+    def of_record(self, index: int) -> InputError:
+        """As a fault of the record at a position in the input."""
+        return InputError([Fault(index=index, where=self.where, value=self.found, rule=self.rule)])
 
 
 class StrictSchemas:
@@ -79,10 +90,7 @@ class StrictSchemas:
             ConfigurationError: Naming the place and the limit.
         """
         if (problem := self._problem(defaults)) is not None:
-            raise ConfigurationError(
-                f"Nothing was sent. The parameters of all requests (message_params): {problem.where} = "
-                f"{problem.found}: {problem.rule}"
-            )
+            raise problem.of_defaults()
 
     def check(self, params: Mapping[str, Any], index: int) -> None:
         """Refuse what the API would in one request.
@@ -95,8 +103,7 @@ class StrictSchemas:
             InputError: Naming the place and the limit.
         """
         if (problem := self._problem(params)) is not None:
-            fault = Fault(index=index, where=problem.where, value=problem.found, rule=problem.rule)
-            raise InputError([fault])
+            raise problem.of_record(index)
 
     def _problem(self, params: Mapping[str, Any]) -> Problem | None:
         if params.get("output_format") is not None:
