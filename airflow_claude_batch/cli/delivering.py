@@ -6,14 +6,12 @@ import datetime
 import time
 from typing import TYPE_CHECKING, Any
 
-from airflow_claude_batch.batches.accounts.reservation import has_sent
 from airflow_claude_batch.batches.api.lookup import look_up
 from airflow_claude_batch.batches.cost.prices import PriceBook
 from airflow_claude_batch.batches.errors import ConfigurationError, LostOwnershipError
 from airflow_claude_batch.batches.job import lease
 from airflow_claude_batch.batches.job.job import Later, open_job
 from airflow_claude_batch.batches.results.resubmission import spool_next
-from airflow_claude_batch.batches.submission.estimate import Estimate, estimate
 from airflow_claude_batch.batches.submission.policy import Policy, seconds_until
 from airflow_claude_batch.batches.submission.submit import Submission
 from airflow_claude_batch.cli.places import price_factor_of
@@ -104,30 +102,12 @@ def _advance(job: Job, delivery: Delivery) -> dict[str, Any] | Later | list[str]
 
 def _submit(job: Job, api: BatchesApi) -> Later | None:
     spending = _spending(job, api)
-    if not has_sent(job.folder, job.ledger):
-        _check_limit(spending)
+    spending.check_limit()
     if (later := spending.reserve()) is not None:
         return later
     submission = Submission(job=job, api=api, policy=Policy(grace_seconds=reconcile_grace_seconds()))
     with spending.released_unless_sent():
         return spending.reserve_rest() or submission.run()
-
-
-def _check_limit(spending: JobSpending) -> None:
-    """What was refused for being too dear is not sent by another command.
-
-    Raises:
-        BudgetExceededError: Where the job is estimated to cost more than one may.
-    """
-    job, limit = spending.job, min(spending.budgets.of_job, default=None)
-    if limit is not None:
-        known = job.ledger.estimate
-        found = (
-            Estimate.of(known)
-            if known
-            else estimate(job, spending.prices, api=spending.api, expected_output=None)
-        )
-        found.check(limit, direct=not job.ledger.batch_parts)
 
 
 def _spending(job: Job, api: BatchesApi) -> JobSpending:

@@ -47,7 +47,7 @@ from airflow_claude_batch.batches.job.history import History
 from airflow_claude_batch.batches.job.job import Later, open_job
 from airflow_claude_batch.batches.job.ledger import BookingState
 from airflow_claude_batch.batches.results.replaced import count_replaced
-from airflow_claude_batch.batches.submission.estimate import estimate
+from airflow_claude_batch.batches.submission.estimate import Estimate, estimate
 from airflow_claude_batch.common.metrics import AirflowMetrics
 from airflow_claude_batch.common.settings import (
     budget_timezone,
@@ -85,6 +85,21 @@ class JobSpending:
     api: BatchesApi
     budgets: Budgets
     prices: PriceBook
+
+    def check_limit(self) -> None:
+        """See that a job of which nothing was sent is not estimated to cost more than one may.
+
+        Raises:
+            BudgetExceededError: Where it is: what was refused is not sent by another command.
+        """
+        job, limit = self.job, min(self.budgets.of_job, default=None)
+        if limit is None or has_sent(job.folder, job.ledger):
+            return
+        if known := job.ledger.estimate:
+            found = Estimate.of(known)
+        else:
+            found = estimate(job, self.prices, api=self.api, expected_output=None)
+        found.check(limit, direct=not job.ledger.batch_parts)
 
     def reserve(self) -> Later | None:
         """Reserve what the job will cost.

@@ -13,6 +13,7 @@ import pytest
 
 from airflow_claude_batch.emulator.testing import CANCEL, CREATE, RESULTS, RETRIEVE, EmulatorError
 from tests.emulator.conftest import prompt
+from tests.harness.processes import wait_until
 
 
 @pytest.fixture
@@ -316,6 +317,8 @@ def test_what_is_under_way_at_a_reset_is_no_part_of_what_comes_after(emulator, c
         else:
             call = pool.submit(client.messages.create, **prompt("tea"))
         emulator.wait_for(path="/v1/messages", waiting=True)
+        if slow == "a single call":
+            wait_until(lambda: emulator.ledger()["most_direct_at_once"], 10, "the call to be under way")
         emulator.reset()
         assert isinstance(call.exception(timeout=30), anthropic.APIConnectionError | None)
     ledger, state = emulator.ledger(), emulator.state()

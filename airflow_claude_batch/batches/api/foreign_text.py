@@ -52,8 +52,9 @@ def describe_error(error: BaseException, sent: Iterable[bytes] = ()) -> str:
         error: The SDK's, or its transport's.
         sent: The JSON of the request, in blocks, see :func:`foreign_text`.
     """
-    # Airflow's error for a connection that is not defined has a status, too.
-    status = getattr(error, "status_code", None) if is_foreign(error) else None
+    status = None
+    if not type(error).__module__.startswith("airflow."):  # that a connection is not defined has one, too
+        status = getattr(error, "status_code", None)
     if status is None:
         cause = error.__cause__ or error
         if type(cause).__name__ == _QUOTING_HEADERS:
