@@ -41,7 +41,7 @@ class Sql(Source, ResolveMixin):
         rows_at_a_time: int = 1_000,
     ) -> None:
         for name, value in (("conn_id", conn_id), ("sql", sql)):
-            if not isinstance(value, (str, XComArg)):
+            if not isinstance(value, (str, ResolveMixin)):
                 raise TypeError(f"Sql(…): {name} is a {type(value).__name__}; it is text")
         if type(rows_at_a_time) is not int or rows_at_a_time < 1:
             raise ValueError(f"rows_at_a_time is {rows_at_a_time!r}; it is a whole number of at least 1")
