@@ -9,6 +9,7 @@ import operator
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from airflow_claude_batch.batches.api.client import RESULTS_KEPT
 from airflow_claude_batch.batches.errors import ConfigurationError, LedgerError
 from airflow_claude_batch.batches.job.claims import find_claim
 from airflow_claude_batch.batches.job.ledger import Ledger
@@ -28,8 +29,6 @@ from airflow_claude_batch.cli.view import STATES, cost_of, state_of, tally_of
 if TYPE_CHECKING:
     from airflow_claude_batch.batches.api.client import Batch
 
-KEPT = datetime.timedelta(days=29)
-"""How long the API keeps results: older strangers are of no use."""
 _ONLY_AS_DATA = ("url", "dag", "run", "task", "map_index", "conn_id", "tags", "saved_usd")
 """Columns that are too many for a table."""
 
@@ -114,7 +113,8 @@ def _row(root: Folder, folder: Folder, ledger: Ledger) -> dict[str, Any]:
 def _list_strangers(root: Folder, options: argparse.Namespace) -> int:
     """Batches that no job has: sent by something else, or by a job whose ledger was lost."""
     api = api_of(options)
-    since = options.since or datetime.datetime.now(datetime.UTC) - KEPT
+    # Older ones have no results.
+    since = options.since or datetime.datetime.now(datetime.UTC) - RESULTS_KEPT
     # Asked for before the claims: a batch that is made meanwhile is no stranger.
     batches = list(api.list_since(since))
     claimed = set(root.child("batches").names())

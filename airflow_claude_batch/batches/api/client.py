@@ -62,6 +62,10 @@ class RequestCounts(msgspec.Struct, frozen=True, gc=False):
         return self.processing + self.succeeded + self.errored + self.canceled + self.expired
 
 
+RESULTS_KEPT = datetime.timedelta(days=29)
+"""How long the API keeps results, from the creation of the batch (source: the API's documentation)."""
+
+
 class Batch(msgspec.Struct, frozen=True, gc=False):
     """A message batch, as far as the engine needs it.
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from airflow_claude_batch.batches.api.client import RESULTS_KEPT
 from airflow_claude_batch.batches.api.foreign_text import foreign_text
 from airflow_claude_batch.batches.errors import LedgerError
 from airflow_claude_batch.batches.job import lease as leases
@@ -32,8 +33,6 @@ from airflow_claude_batch.batches.storage import Folder
 
 log = logging.getLogger(__name__)
 
-RESULTS_KEPT = datetime.timedelta(days=29)
-"""By the API."""
 HOMES_AT_ONCE = 50
 """Task instances whose files are deleted by the same calls: S3 takes 1,000 names in one."""
 

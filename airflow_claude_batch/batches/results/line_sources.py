@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, assert_never, runtime_checkable
 
-from airflow_claude_batch.batches.api.client import Batch, BatchesApi
+from airflow_claude_batch.batches.api.client import RESULTS_KEPT, Batch, BatchesApi
 from airflow_claude_batch.batches.api.foreign_text import foreign_text
 from airflow_claude_batch.batches.api.lookup import look_up
 from airflow_claude_batch.batches.api.result_lines import Lines
@@ -24,8 +24,6 @@ from airflow_claude_batch.batches.storage import Folder, iter_blocks
 
 log = logging.getLogger(__name__)
 
-KEPT = datetime.timedelta(days=29)
-"""How long the API keeps results, from the creation of the batch (source: the API's documentation)."""
 WARNED = datetime.timedelta(days=2)
 """Results that are closer to their end than this are warned about."""
 
@@ -193,7 +191,7 @@ def _warn_before_the_end(batch: Batch) -> None:
     Raises:
         ResultsGoneError: when they are.
     """
-    ends = batch.created_at + KEPT
+    ends = batch.created_at + RESULTS_KEPT
     if batch.archived_at is not None:
         raise ResultsGoneError(
             f"The results of {batch.id} are gone (archived at {batch.archived_at}). The API keeps them for "
