@@ -30,9 +30,8 @@ def fault_of_credentials(client: Any) -> str | None:
     for name, value in client.default_headers.items():
         if not _NAME.fullmatch(name):
             return "the name of one of its default_headers is none that HTTP has. Write it anew."
-        if value is None or isinstance(
-            value, (int, float, list, dict)
-        ):  # as JSON has them; the SDK has others
+        # As JSON has them; the SDK puts in others, which are none to send.
+        if value is None or isinstance(value, (int, float, list, dict)):
             return f"its header {name!r} is no text. Write it in quotation marks."
         if isinstance(value, str) and not _VALUE.fullmatch(value):
             which = _OF_A_KEY.get(name.lower(), f"its header {name!r}")
