@@ -34,7 +34,6 @@ from airflow_claude_batch.batches.accounts.reservation import (
     Calendar,
     Ruling,
     estimated_pico,
-    has_sent,
     release,
     reserve,
     settle,
@@ -43,6 +42,7 @@ from airflow_claude_batch.batches.api.foreign_text import describe_error
 from airflow_claude_batch.batches.cost.prices import PriceBook
 from airflow_claude_batch.batches.cost.spending import PICO
 from airflow_claude_batch.batches.errors import BudgetExceededError
+from airflow_claude_batch.batches.job.answers import has_sent
 from airflow_claude_batch.batches.job.history import History
 from airflow_claude_batch.batches.job.job import Later, open_job
 from airflow_claude_batch.batches.job.ledger import BookingState
@@ -283,15 +283,15 @@ def settle_replaced(folder: Folder, root: Folder, hook: ClaudeBatchHook) -> None
         hook: Of its connection.
     """
     try:
+        prices = prices_of(hook)
         for known in History.read(folder.parent).jobs:
             ledger = known.ledger
             if not ledger.superseded_by or ledger.booking is None or not has_sent(known.folder, ledger):
                 continue
             with open_job(root, known.folder.url) as job:
-                factor = price_factor(hook.connection_price_factor)
-                if not is_settled(job) and count_replaced(job, hook.batches, factor):
+                if not is_settled(job) and count_replaced(job, hook.batches, prices.factor):
                     budgets = Budgets.booked(job.ledger)
-                    JobSpending(job=job, api=hook.batches, budgets=budgets, prices=prices_of(hook)).settle()
+                    JobSpending(job=job, api=hook.batches, budgets=budgets, prices=prices).settle()
     except Exception as error:  # noqa: BLE001  # the job itself is complete
         log.warning(
             "What replaced jobs in %s have cost is not booked: %s", folder.parent.url, describe_error(error)

@@ -26,7 +26,7 @@ from airflow_claude_batch.batches.accounts.entries import (
 from airflow_claude_batch.batches.cost.spending import PICO
 from airflow_claude_batch.batches.errors import ClaudeBatchError
 from airflow_claude_batch.batches.job import ledger as ledgers
-from airflow_claude_batch.batches.job.answers import answer_files
+from airflow_claude_batch.batches.job.answers import has_sent
 from airflow_claude_batch.batches.job.identity import root_relative
 from airflow_claude_batch.batches.job.job import Job
 from airflow_claude_batch.batches.job.ledger import Booking, BookingState, Ledger
@@ -267,14 +267,6 @@ def _reused(ledger: Ledger) -> list[Line]:
     requests = sum(tally.delivered for tally in tallies)
     saved = sum(tally.saved_pico or 0 for tally in tallies)
     return [Line(way=WAYS["reuse"], requests=requests, standard_pico=saved)] if requests else []
-
-
-def has_sent(folder: Folder, ledger: Ledger) -> bool:
-    """Whether a batch of the job exists, or may exist, or a single call was answered."""
-    if any(part.batch_id or part.intent_at for part in ledger.parts):
-        return True
-    direct = [number for number, part in enumerate(ledger.parts) if part.way == "direct"]
-    return any(ledger.parts[number].answered or answer_files(folder, number) for number in direct)
 
 
 def sweep(root: Folder, window: Window, calendar: Calendar) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from airflow_claude_batch.batches.job.ledger import Ledger
 from airflow_claude_batch.batches.storage import Folder
 
 _NAME = re.compile(r"answers-(\d{5,})-(\d{6,})\.jsonl(\.gz)?")
@@ -38,3 +39,11 @@ def answer_files(folder: Folder, part: int) -> list[str]:
         if (match := _NAME.fullmatch(name)) and int(match[1]) == part
     }
     return [found[number] for number in sorted(found)]
+
+
+def has_sent(folder: Folder, ledger: Ledger) -> bool:
+    """Whether a batch of the job exists, or may exist, or a single call was answered."""
+    if any(part.batch_id or part.intent_at for part in ledger.parts):
+        return True
+    direct = [number for number, part in enumerate(ledger.parts) if part.way == "direct"]
+    return any(ledger.parts[number].answered or answer_files(folder, number) for number in direct)

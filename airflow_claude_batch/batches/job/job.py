@@ -14,7 +14,7 @@ from airflow_claude_batch.batches.errors import ConfigurationError, LedgerError,
 from airflow_claude_batch.batches.job import claims
 from airflow_claude_batch.batches.job import lease as leases
 from airflow_claude_batch.batches.job import ledger as ledgers
-from airflow_claude_batch.batches.job.answers import answer_files
+from airflow_claude_batch.batches.job.answers import has_sent
 from airflow_claude_batch.batches.job.from_batches import complete
 from airflow_claude_batch.batches.job.history import History, StoredJob, reserve
 from airflow_claude_batch.batches.job.identity import Identity, root_relative
@@ -320,10 +320,8 @@ def _prove(root: Folder) -> None:
 
 def _has_begun(known: StoredJob) -> bool:
     """Whether anything of a job was sent, or may have been, or was delivered."""
-    parts = known.ledger.parts
-    if any(part.batch_id or part.intent_at or part.delivery for part in parts):
-        return True
-    return any(part.way == "direct" and answer_files(known.folder, n) for n, part in enumerate(parts))
+    delivered = any(part.delivery for part in known.ledger.parts)
+    return delivered or has_sent(known.folder, known.ledger)
 
 
 def _same(known: StoredJob, fresh: StoredJob) -> bool:
