@@ -17,8 +17,8 @@ def run(folder: Path, failing: str) -> subprocess.CompletedProcess[str]:
     for name in ("make", "chromium", "git"):
         (folder / name).write_text(MAKE.format(failing=failing))
         (folder / name).chmod(0o755)
-    path = os.pathsep.join([str(folder), os.environ["PATH"]])
-    return subprocess.run([SCRIPT], env=os.environ | {"PATH": path}, text=True, capture_output=True, timeout=60)
+    environment = os.environ | {"PATH": os.pathsep.join([str(folder), os.environ["PATH"]])}
+    return subprocess.run([SCRIPT], env=environment, text=True, capture_output=True, timeout=60)
 
 
 def test_it_passes_where_every_step_does(tmp_path: Path) -> None:
@@ -27,7 +27,10 @@ def test_it_passes_where_every_step_does(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1] == "make test"
 
 
-@pytest.mark.parametrize("step", [".venv/.installed", "docs", "lint", "test-cluster*", "test-matrix*", "test"])
+STEPS = (".venv/.installed", "docs", "lint", "test-cluster*", "test-matrix*", "test")
+
+
+@pytest.mark.parametrize("step", STEPS)
 def test_it_fails_where_a_step_does(tmp_path: Path, step: str) -> None:
     done = run(tmp_path, failing=step)
     assert done.returncode != 0

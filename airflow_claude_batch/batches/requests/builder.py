@@ -22,6 +22,7 @@ from airflow_claude_batch.batches.requests.message_rules import MessageRules
 from airflow_claude_batch.batches.requests.model_requirements import ModelRequirements
 from airflow_claude_batch.batches.requests.objects import to_python
 from airflow_claude_batch.batches.requests.parameters import MESSAGE_PARAMETERS
+from airflow_claude_batch.batches.requests.plain_records import PlainRecords
 from airflow_claude_batch.batches.requests.prompt_requests import PromptRequests
 from airflow_claude_batch.batches.requests.prompt_template import PromptTemplate
 from airflow_claude_batch.batches.requests.request import (
@@ -92,6 +93,9 @@ class RequestBuilder:
         column = recipe.documents_column or (None if self._template else DOCUMENTS)
         self._documents_column = None if recipe.documents is None else column
         self._content_keys = _CONTENT | {column or DOCUMENTS}
+        # A record that lacks the column of its documents is bad.
+        are_plain = self._template is None and recipe.documents_column is None
+        self._plain = PlainRecords(self._plain_id) if are_plain else None
 
     def ahead(self, records: Iterable[Any]) -> Iterator[Any]:
         """The same records, with the documents that they need on their way."""
@@ -122,6 +126,8 @@ class RequestBuilder:
         Raises:
             InputError: With every fault of this record.
         """
+        if self._plain is not None and (request := self._plain(given, index)) is not None:
+            return request
         if isinstance(given, Broken):
             raise InputError([given.fault(index)])
         if isinstance(given, str):
@@ -140,7 +146,18 @@ class RequestBuilder:
             self._rules.check(params, index)
             self._recipe.requirements.add(params)
             self._is_noted |= request.shared is not None
+        if self._plain is not None:
+            self._plain.learn(given, request)
         return request
+
+    def _plain_id(self, record: dict[str, Any], index: int) -> str | None:
+        """The custom_id of a record without documents; None where there is more to say of it."""
+        own = record.get("custom_id")
+        if self._documents_column in record:
+            return None
+        if self._recipe.custom_id is None:
+            return own if type(own) is str and CUSTOM_ID.fullmatch(own) else None
+        return None if "custom_id" in record else self._custom_id(record, index)
 
     def _from_template(self, prompt: str, record: dict[str, Any], blocks: list[Any], index: int) -> Request:
         custom_id = self._custom_id(record, index)

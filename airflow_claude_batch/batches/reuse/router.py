@@ -81,7 +81,7 @@ class AnswerRouter:
 
     def route(self, request: Request) -> tuple[Route, bytes]:
         """Where a request goes, and the fingerprint that names its answer; called once for each."""
-        fingerprint = self._fingerprints(request.line, request.params)
+        fingerprint = self._fingerprints.of(request)
         key = key_of(fingerprint)
         if key in self._known:
             return "known", as_text(fingerprint)
