@@ -364,10 +364,9 @@ def test_object_storage_that_fails_amidst_an_upload_shows_nothing_partial_and_a_
         Delivery(api=api, output=open_directory(out)).deliver_ended(job)
     s3.fails = lambda request: False
     assert uploaded
-    assert out.names() in ([], ["_delivery.json"])
     # The small file of the errored ones may be there before the other fails: whole.
+    assert set(out.names()) <= {"_delivery.json", "errored"}
     errored = {f"errored/{name}": out.child("errored").read(name) for name in out.child("errored").names()}
-    assert out.child("succeeded").names() == []
     assert errored.items() <= contents(tmp_path / "undisturbed").items()
 
     deliver(root, url, Delivery(api=api, output=open_directory(out)), emulator)
