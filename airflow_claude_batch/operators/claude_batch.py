@@ -125,7 +125,7 @@ class ClaudeBatchOperator(HiddenInput, BaseOperator):
         self._check_output(context)
 
     def _check_output(self, context: Context) -> None:
-        from airflow_claude_batch.runtime.deliver import check_output
+        from airflow_claude_batch.runtime.output_place import check_output
 
         check_output(self, DELIVERY, context)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
@@ -98,6 +98,20 @@ class ClaudeBatchResultsOperator(BaseOperator):
 
         # Not from XCom: the listener asks in a fork of the task's process, where a pull hangs.
         return lineage(self._summary)
+
+
+def results_tasks_of(submit: Any) -> Iterator[ClaudeBatchResultsOperator]:
+    """The tasks that deliver a submit task's job: they take its output, or that of a sensor which does."""
+    for task in submit.dag.tasks if submit.has_dag() else ():
+        if isinstance(task, ClaudeBatchResultsOperator) and _origin(task.batch) == submit.task_id:
+            yield task
+
+
+def _origin(batch: Any) -> str | None:
+    """The id of the task whose output an argument is; a sensor hands on what it was given."""
+    operator = getattr(batch, "operator", None)
+    handed_on = getattr(operator, "batch", None)
+    return getattr(operator, "task_id", None) if handed_on is None else _origin(handed_on)
 
 
 def folder_per_map_index(output_path: Any) -> bool:

@@ -54,7 +54,8 @@ class ClaudeBatchSubmitOperator(HiddenInput, BaseOperator):
 
     The input is stored and validated as a whole before anything is sent. A retry goes on with the
     recorded job; after a clear the same requests mean the same batches. When the API asks for
-    patience (full queue, rate limit), the task defers.
+    patience (full queue, rate limit), the task defers. The place where a results task of the same DAG will
+    write is looked at first: one that cannot be written, or holds another job's results, costs nothing.
 
     Args:
         arguments: See ``airflow_claude_batch.operators.arguments.SubmitArguments``.
@@ -78,11 +79,14 @@ class ClaudeBatchSubmitOperator(HiddenInput, BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Store the input, send it, and return the handle."""
+        from airflow_claude_batch.operators.results import results_tasks_of
+        from airflow_claude_batch.runtime.output_place import check_later_outputs
         from airflow_claude_batch.runtime.submit import SubmitStep
         from airflow_claude_batch.runtime.submit_input import SubmitInput
 
         note_try(context)
         with no_retry_when_final():
+            check_later_outputs(self, results_tasks_of(self), context)
             given = SubmitInput.of(self, requests=self.shown_requests, system=self.shown_system)
             self._step = SubmitStep(given, context)
             step = self._step.run()

@@ -6,24 +6,22 @@
 from __future__ import annotations
 
 import logging
-import secrets
 import time
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_claude_batch.batches.api.foreign_text import describe_error
-from airflow_claude_batch.batches.errors import ConfigurationError, ResultsError
+from airflow_claude_batch.batches.errors import ConfigurationError
 from airflow_claude_batch.batches.job import authority, lease
-from airflow_claude_batch.batches.job.identity import Identity, root_relative
+from airflow_claude_batch.batches.job.identity import root_relative
 from airflow_claude_batch.batches.job.job import Job, open_job, read_ledger
 from airflow_claude_batch.batches.requests.output_schema import OutputSchema
 from airflow_claude_batch.batches.results.answer_policy import Reading
 from airflow_claude_batch.batches.results.citations import check_quotes
 from airflow_claude_batch.batches.results.delivery import Delivery
 from airflow_claude_batch.batches.results.late import go_on_without_batches
-from airflow_claude_batch.batches.results.output.directory import check_free, open_directory
+from airflow_claude_batch.batches.results.output.directory import open_directory
 from airflow_claude_batch.batches.results.output.inline import Inline
 from airflow_claude_batch.batches.results.output.writers import Output
 from airflow_claude_batch.batches.results.resubmission import spool_next
@@ -31,20 +29,20 @@ from airflow_claude_batch.batches.results.summarise import judge
 from airflow_claude_batch.batches.submission.policy import Policy
 from airflow_claude_batch.batches.submission.submit import Submission
 from airflow_claude_batch.common.handle import Handle
-from airflow_claude_batch.common.scalars import check_form, scalar, scalars
+from airflow_claude_batch.common.scalars import check_form, scalars
 from airflow_claude_batch.common.settings import (
     deliver_every_seconds,
     max_inline_bytes,
-    open_folder,
     price_factor,
     reconcile_grace_seconds,
     share_jobs_between_dags,
     storage_root,
 )
 from airflow_claude_batch.common.steps import ComeBack, Done, Step, WaitFor
-from airflow_claude_batch.common.xcoms import HANDLE_KEY, xcom_place
+from airflow_claude_batch.common.xcoms import HANDLE_KEY
 from airflow_claude_batch.hooks.claude_batch import ClaudeBatchHook
 from airflow_claude_batch.runtime.budgets import Budgets, declared_budget
+from airflow_claude_batch.runtime.output_place import output_folder
 from airflow_claude_batch.runtime.reporting import report, tell
 from airflow_claude_batch.runtime.reuse import job_answers
 from airflow_claude_batch.runtime.spending import JobSpending, prices_of, settle_replaced
@@ -67,7 +65,6 @@ if TYPE_CHECKING:
     from airflow_claude_batch.batches.direct.answer import DirectCalls
     from airflow_claude_batch.batches.job.job import Later
     from airflow_claude_batch.batches.reuse.job_answers import JobAnswers
-    from airflow_claude_batch.batches.storage import Folder
     from airflow_claude_batch.batches.waiting.wait import Wait
     from airflow_claude_batch.options import AnswerPolicy, Resubmission
 
@@ -125,53 +122,6 @@ class ResultsInput:
             "retries": operator.retries or 0,
         }
         return cls(**given)
-
-
-def check_output(operator: Any, names: list[str], context: Context) -> None:
-    """See that the answers will have a place, before anything is sent: a marker is written and removed.
-
-    Args:
-        operator: With the arguments of a results step, rendered.
-        names: Of these arguments.
-        context: Airflow's, of this try.
-
-    Raises:
-        ConfigurationError: For an argument of another type than it should be, or a place that holds another
-            job's results.
-        ResultsError: For an ``output_path`` that cannot be written.
-    """
-    given = scalars(operator, names)
-    check_form(given)
-    schema = scalar("output_schema", operator.output_schema)
-    if schema is not None:
-        check_quotes(given["answer_policy"].quotes, OutputSchema.of(schema).json_schema)
-    if not given["output_path"]:
-        return
-    folder = _output_folder(given["output_path"], context, of_map_index=operator.folder_per_map_index)
-    marker = f"_writable-{secrets.token_hex(8)}"
-    try:
-        folder.write(marker, b"")
-        folder.remove_file(marker)
-    except Exception as error:  # noqa: BLE001  # each store has its own
-        reason = describe_error(error)
-    else:
-        if not given["overwrite"]:
-            check_free(folder, _home(operator, context))
-        return
-    # Outside the except block: a traceback would show what the store says as it is.
-    raise ResultsError(f"output_path {folder.url} cannot be written ({reason}). This try has sent nothing.")
-
-
-def _home(operator: Any, context: Context) -> Folder:
-    root = storage_root(scalar("storage_path", operator.storage_path))
-    return Identity(**xcom_place(context["ti"])).folder(root)
-
-
-def _output_folder(output_path: str, context: Context, *, of_map_index: bool) -> Folder:
-    folder, map_index = open_folder(output_path), context["ti"].map_index
-    if of_map_index and map_index is not None and map_index >= 0:
-        return folder.child(str(map_index))
-    return folder
 
 
 class ResultsStep:
@@ -381,7 +331,7 @@ class ResultsStep:
         if not given.output_path:
             return Inline(max_inline_bytes())
         return open_directory(
-            _output_folder(given.output_path, self._context, of_map_index=given.folder_per_map_index),
+            output_folder(given.output_path, self._context, of_map_index=given.folder_per_map_index),
             format=given.output_format,
             compression=given.compression,
             output_schema=schema.json_schema if schema else None,
