@@ -281,10 +281,13 @@ def test_the_page_speaks_the_language_of_airflow(server: SeededServer, visit: An
 
 
 def test_a_night_filters_and_arrow_keys_go_from_day_to_day(server: SeededServer, visit: Any) -> None:
-    server.holds(many(200))
+    bad = Seed(dag_id="bad", number=300, failed={"errored": 100}, errors={"overloaded_error": 100})
+    server.holds([*many(200), bad])
     page = visit(reduced_motion="reduce")
     wait_for_rows(page, "Recent jobs", 15)
     nights = page.get_by_role("table", name="Nights")
+    assert nights.get_by_title("bad, ").inner_text().startswith("%"), "half of its requests failed"
+    assert "100 requests did not succeed" in nights.get_by_title("bad, ").get_attribute("title")
     nights.get_by_role("button", name="score_leads").focus()
     for _ in range(3):
         page.keyboard.press("ArrowRight")
@@ -304,6 +307,29 @@ def test_a_night_filters_and_arrow_keys_go_from_day_to_day(server: SeededServer,
     drawer = page.get_by_role("dialog")
     drawer.get_by_text("Batches ended").wait_for()
     assert drawer.evaluate("one => getComputedStyle(one).animationName") == "none"
+
+
+def test_a_turned_telephone_shows_the_same_last_night(server: SeededServer, visit: Any) -> None:
+    server.holds(many(20))
+    upright, turned, with_room = ({"width": width, "height": 844} for width in (390, 844, 1440))
+    page = visit(size=upright)
+    grid = page.get_by_role("table", name="Nights").locator("xpath=..")
+    stands = """([grid, width, behind]) => innerWidth === width
+        && Math.round(grid.scrollWidth - grid.clientWidth - grid.scrollLeft) === behind"""
+    page.wait_for_function(stands, arg=[grid.element_handle(), 390, 0])
+    for behind in (0, 112):
+        grid.evaluate(
+            """(grid, behind) => new Promise(done => {
+                grid.scrollTo(grid.scrollWidth - grid.clientWidth - behind, 0);
+                requestAnimationFrame(() => requestAnimationFrame(done));
+            })""",
+            behind,
+        )
+        for size in (turned, with_room, upright):
+            expected = 0 if size is with_room else behind
+            page.set_viewport_size(size)
+            page.wait_for_function(stands, arg=[grid.element_handle(), size["width"], expected], timeout=3000)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390, "the page itself scrolls no way"
 
 
 def test_the_dashboard_has_a_card_that_leads_to_the_page(server: SeededServer, visit: Any) -> None:

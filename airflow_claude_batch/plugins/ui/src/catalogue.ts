@@ -4,7 +4,7 @@ export const LANGUAGES = ["de", "fr", "nl"];
 export const CATALOGUE: Record<string, [de: string, fr: string, nl: string]> = {
   "(opens in a new tab)": ["(öffnet in einem neuen Tab)", "(s’ouvre dans un nouvel onglet)", "(opent in een nieuw tabblad)"],
   "+ {usd} before": ["+ {usd} zuvor", "+ {usd} avant", "+ {usd} eerder"],
-  "30 days; × failed, ! late, ? not readable, … in flight, $ dearer than usual, · delivered": ["30 Tage; × fehlgeschlagen, ! spät, ? nicht lesbar, … läuft, $ teurer als üblich, · geliefert", "30 jours ; × échec, ! retard, ? illisible, … en cours, $ plus cher que d’habitude, · livré", "30 dagen; × mislukt, ! laat, ? onleesbaar, … onderweg, $ duurder dan gewoonlijk, · geleverd"],
+  "30 days; × failed, % many failures, ! late, ? not readable, … in flight, $ dearer than usual, · delivered": ["30 Tage; × fehlgeschlagen, % viele Fehler, ! spät, ? nicht lesbar, … läuft, $ teurer als üblich, · geliefert", "30 jours ; × échec, % nombreux échecs, ! retard, ? illisible, … en cours, $ plus cher que d’habitude, · livré", "30 dagen; × mislukt, % veel fouten, ! laat, ? onleesbaar, … onderweg, $ duurder dan gewoonlijk, · geleverd"],
   "7 days, by type, DAG and model; refusals and cut-off answers with them": ["7 Tage, nach Art, DAG und Modell; samt Ablehnungen und abgeschnittenen Antworten", "7 jours, par type, DAG et modèle ; refus et réponses tronquées compris", "7 dagen, per soort, DAG en model; met weigeringen en afgebroken antwoorden"],
   "95% within {span}, 30 days": ["95 % in {span}, 30 Tage", "95 % en {span}, 30 jours", "95% binnen {span}, 30 dagen"],
   "; {log} says why": ["; {log} sagt, warum", " ; {log} dit pourquoi", "; {log} zegt waarom"],

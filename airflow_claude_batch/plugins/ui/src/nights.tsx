@@ -8,20 +8,25 @@ import { Section } from "./parts";
 import { usual } from "./sums";
 import { plural, t } from "./text";
 
-export const LEGEND = "30 days; × failed, ! late, ? not readable, … in flight, $ dearer than usual, · delivered";
+export const LEGEND = "30 days; × failed, % many failures, ! late, ? not readable, … in flight, $ dearer than usual, · delivered";
 
 const NIGHTS = 15;
 /** So much more than usual is worth a mark. */
 const DEAR = 1.5;
+/** From this share of requests on that did not succeed, a job needs attention. */
+const MOSTLY_FAILED = 0.1;
 
 type Night = { color: string; mark: string; text: string };
 
 /** What a night of a DAG was: its worst news. */
 const nightOf = (sum: Sum, usually: number | undefined): Night => {
   const dear = usually !== undefined && sum.cost_usd > DEAR * usually && sum.cost_usd - usually >= 0.01;
+  // Of a job that cannot be read nobody knows.
+  const bad = sum.unreadable > 0 ? 0 : sum.requests_over - sum.succeeded;
   const text = [
     plural(sum.jobs, "{n} job", "{n} jobs"),
     sum.failed > 0 ? t("{n} failed", { n: count(sum.failed) }) : "",
+    bad > 0 ? plural(bad, "{n} request did not succeed", "{n} requests did not succeed") : "",
     sum.late > 0 ? t("{n} late", { n: count(sum.late) }) : "",
     sum.unreadable > 0 ? t("{n} not readable", { n: count(sum.unreadable) }) : "",
     usually === undefined
@@ -33,6 +38,9 @@ const nightOf = (sum: Sum, usually: number | undefined): Night => {
 
   if (sum.failed > 0) {
     return { color: "red.600", mark: "×", text };
+  }
+  if (bad > MOSTLY_FAILED * sum.requests_over) {
+    return { color: "yellow.700", mark: "%", text };
   }
   if (sum.late > 0) {
     return { color: "orange.600", mark: "!", text };
@@ -72,6 +80,51 @@ const move = (event: KeyboardEvent<HTMLTableElement>) => {
   )?.focus();
 };
 
+/**
+ * Where there is no room for a month, the last nights are in view, or those that were scrolled to: turned or widened,
+ * the grid ends with the same night.
+ */
+const useLastNights = () => {
+  const grid = useRef<HTMLDivElement>(null);
+
+  useEffect(() => {
+    const box = grid.current;
+
+    if (box === null) {
+      return undefined;
+    }
+    let behind = 0;
+    let room = 0;
+    let placed = 0;
+    const place = () => {
+      const ahead = getComputedStyle(box).direction === "rtl" ? -1 : 1;
+
+      room = box.scrollWidth - box.clientWidth;
+      box.scrollLeft = ahead * Math.max(room - behind, 0);
+      placed = box.scrollLeft;
+    };
+    const scrolled = () => {
+      // Not what was placed here, nor what the browser moved because the grid has another width.
+      if (box.scrollLeft !== placed && box.scrollWidth - box.clientWidth === room) {
+        placed = box.scrollLeft;
+        behind = room - Math.abs(placed);
+      }
+    };
+    const observer = new ResizeObserver(place);
+
+    // Both: names of DAGs are longer in a wide window.
+    [box, ...box.children].forEach((one) => observer.observe(one));
+    box.addEventListener("scroll", scrolled);
+
+    return () => {
+      observer.disconnect();
+      box.removeEventListener("scroll", scrolled);
+    };
+  }, []);
+
+  return grid;
+};
+
 type Props = {
   readonly note?: string;
   readonly onNight: (dagId: string, day: string) => void;
@@ -79,12 +132,7 @@ type Props = {
 };
 
 export const Nights = ({ note, onNight, totals }: Props) => {
-  const grid = useRef<HTMLDivElement>(null);
-
-  // Where there is no room for a month, the last nights are what is looked for.
-  useEffect(() => {
-    grid.current?.scrollTo({ left: grid.current.scrollWidth }); // may return a promise, which is no clean-up
-  }, []);
+  const grid = useLastNights();
   const byDag = new Map<string, Map<string, Sum>>();
 
   for (const row of totals.by_day) {
@@ -108,7 +156,7 @@ export const Nights = ({ note, onNight, totals }: Props) => {
       }
       title={t("Nights")}
     >
-      <Box borderRadius="md" borderWidth="1px" overflowX="auto" py={3} ref={grid}>
+      <Box borderRadius="md" borderWidth="1px" overflowX="auto" position="relative" py={3} ref={grid}>
         <Table.Root
           aria-label={t("Nights")}
           css={{
