@@ -279,6 +279,17 @@ def test_the_page_speaks_the_language_of_airflow(server: SeededServer, visit: An
     for word in ("In flight", "Needs attention", "requests", "saved"):
         assert word not in text
 
+    page.set_viewport_size({"width": 390, "height": 900})
+    page.evaluate("localStorage.setItem('i18nextLng', 'ar')")
+    page.reload()
+    wait_for_rows(page, "Recent jobs", 15)
+    assert page.evaluate("[document.documentElement.dir, document.documentElement.scrollWidth]") == [
+        "rtl",
+        390,
+    ]
+    english = page.locator("section[aria-label='Claude Batches']")
+    assert english.evaluate("one => [one.lang, getComputedStyle(one).direction]") == ["en", "ltr"]
+
 
 def test_a_night_filters_and_arrow_keys_go_from_day_to_day(server: SeededServer, visit: Any) -> None:
     bad = Seed(dag_id="bad", number=300, failed={"errored": 100}, errors={"overloaded_error": 100})

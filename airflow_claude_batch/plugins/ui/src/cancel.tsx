@@ -6,7 +6,7 @@ import { cancelJob, keyOf, type JobDetails } from "./api";
 import { count } from "./format";
 import { ErrorNote, Note } from "./parts";
 import { STILL } from "./still";
-import { plural, t } from "./text";
+import { plural, spoken, t } from "./text";
 
 type Props = { readonly job: JobDetails; readonly onCanceled: () => void };
 
@@ -77,7 +77,7 @@ export const CancelButton = ({ job, onCanceled }: Props) => {
       <Portal>
         <Dialog.Backdrop className={STILL} />
         <Dialog.Positioner>
-          <Dialog.Content className={STILL}>
+          <Dialog.Content {...spoken()} className={STILL}>
             <Dialog.Header>
               <Dialog.Title>
                 {left === job.batches

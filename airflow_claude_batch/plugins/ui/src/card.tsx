@@ -4,7 +4,7 @@ import { Box, HStack, SimpleGrid, Text } from "@chakra-ui/react";
 import { useApi, type Attention, type Totals } from "./api";
 import { count, useTimezone } from "./format";
 import { PageLink } from "./parts";
-import { t } from "./text";
+import { spoken, t } from "./text";
 import { Tile, costOf, inFlightNote } from "./tiles";
 
 const SECONDS = 60;
@@ -23,7 +23,7 @@ export const Card = () => {
   }
 
   return (
-    <Box aria-label="Claude Batches" as="section" order={PLACE}>
+    <Box {...spoken()} aria-label="Claude Batches" as="section" order={PLACE}>
       <HStack justify="space-between" mb={2}>
         <Text as="h2" color="fg.muted" fontSize="xs" fontWeight="bold">
           Claude Batches

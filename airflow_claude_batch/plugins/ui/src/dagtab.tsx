@@ -9,7 +9,7 @@ import { InFlightList, RecentList } from "./lists";
 import { LEGEND, Nights } from "./nights";
 import { ErrorNote, PageLink, Section } from "./parts";
 import { STILL, Still } from "./still";
-import { t } from "./text";
+import { spoken, t } from "./text";
 import { Tiles } from "./tiles";
 
 const LIMIT = 10;
@@ -34,7 +34,7 @@ export const DagTab = ({ dagId }: { readonly dagId: string }) => {
   const none = inFlight.data?.total === 0 && recent.data?.total === 0;
 
   return (
-    <Box aria-label="Claude Batches" as="section" className={STILL} h="100%" overflowY="auto" p={{ base: 2, md: 4 }} tabIndex={0}>
+    <Box {...spoken()} aria-label="Claude Batches" as="section" className={STILL} h="100%" overflowY="auto" p={{ base: 2, md: 4 }} tabIndex={0}>
       <Still />
       {error === undefined ? undefined : <ErrorNote>{error}</ErrorNote>}
       {none ? (

@@ -6,7 +6,7 @@ import { nameOf, useApi, type JobDetails, type JobKey } from "./api";
 import { Details } from "./details";
 import { ErrorNote } from "./parts";
 import { STILL } from "./still";
-import { t } from "./text";
+import { spoken, t } from "./text";
 
 type DrawerProps = {
   readonly job: JobKey | undefined;
@@ -38,7 +38,7 @@ export const JobDrawer = ({ job, onChanged, onClose, seconds }: DrawerProps) => 
       <Portal>
         <Drawer.Backdrop className={STILL} />
         <Drawer.Positioner>
-          <Drawer.Content className={STILL}>
+          <Drawer.Content {...spoken()} className={STILL}>
             <Drawer.Header>
               <Drawer.Title>
                 {job?.dag_id} · {job?.task_id}

@@ -14,7 +14,7 @@ import { ErrorNote, Paging, Section } from "./parts";
 import { IN_FLIGHT } from "./places";
 import { SpendingSection } from "./spending";
 import { STILL, Still } from "./still";
-import { plural, t } from "./text";
+import { plural, spoken, t } from "./text";
 import { Tiles } from "./tiles";
 import { Trends } from "./trends";
 
@@ -107,7 +107,7 @@ export const Page = () => {
   };
 
   return (
-    <Box aria-label="Claude Batches" as="section" className={STILL} h="100%" overflowY="auto" p={{ base: 2, md: 4 }} tabIndex={0}>
+    <Box {...spoken()} aria-label="Claude Batches" as="section" className={STILL} h="100%" overflowY="auto" p={{ base: 2, md: 4 }} tabIndex={0}>
       <Still />
       <Stack gap={6} maxW="1600px" mx="auto">
         <HStack flexWrap="wrap" justify="space-between">

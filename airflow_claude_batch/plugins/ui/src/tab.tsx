@@ -5,7 +5,7 @@ import { useApi, type JobDetails } from "./api";
 import { Details } from "./details";
 import { ErrorNote } from "./parts";
 import { STILL, Still } from "./still";
-import { plural, t } from "./text";
+import { plural, spoken, t } from "./text";
 
 export type Place = { readonly dagId?: string; readonly runId?: string; readonly taskId?: string; readonly mapIndex?: string };
 
@@ -15,7 +15,7 @@ export const Tab = ({ dagId, mapIndex, runId, taskId }: Place) => {
   const jobs = first.data?.jobs;
 
   return (
-    <Box className={STILL} h="100%" overflowY="auto" p={4}>
+    <Box {...spoken()} className={STILL} h="100%" overflowY="auto" p={4}>
       <Still />
       {first.error === undefined ? undefined : <ErrorNote>{first.error}</ErrorNote>}
       {jobs === undefined && first.error === undefined ? <Skeleton h="240px" /> : undefined}

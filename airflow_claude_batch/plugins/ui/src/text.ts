@@ -15,6 +15,12 @@ export const setLanguage = (locale: string): void => {
   column = LANGUAGES.indexOf(locale.split("-")[0] ?? "");
 };
 
+/**
+ * For the elements that hold all else: the language that the texts are in. Where Airflow's is written from right to
+ * left they are English, whose sentences would lose their order.
+ */
+export const spoken = () => ({ dir: "ltr", lang: LANGUAGES[column] ?? "en" }) as const;
+
 /** For numbers and names of days; digits stay Latin, as in ids. */
 export const locale = (): string => {
   try {
