@@ -85,7 +85,9 @@ def test_one_job_answers_what_it_cost_and_why_it_failed(server: SeededServer, vi
     assert "$0.08 saved · 1 job" in cost.inner_text()
     wait_for_rows(page, "Recent jobs", 1)
     rows(page, "Recent jobs").get_by_text("4 requests did not succeed").click()  # anywhere in the row
-    page.get_by_role("dialog").get_by_text("Overloaded", exact=False).first.wait_for()
+    details = page.get_by_role("dialog")
+    why = details.get_by_text("Overloaded (req_").bounding_box()
+    assert why["y"] < details.get_by_text("Last batch ended").bounding_box()["y"], "why comes first"
 
 
 def test_what_a_delivery_warned_of_is_noted_in_the_row_and_said_in_the_details(
@@ -568,6 +570,9 @@ def test_a_tile_says_what_tonight_will_cost_and_leads_to_the_runs(server: Seeded
     tile = page.get_by_role("button", name="Expected cost, next 24 hours")
     page.get_by_text("1 scheduled run").wait_for()
     assert "≈ $0.08" in tile.locator("xpath=../..").inner_text()
+    short = page.get_by_role("button", name="In flight now").locator("xpath=../following-sibling::*[1]")
+    long_one = page.get_by_text("Cost, submitted in 24 hours").locator("xpath=following-sibling::*[1]")
+    assert short.bounding_box()["y"] == long_one.bounding_box()["y"], "numbers stand on one line"
     tile.focus()
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.innerText").startswith("Next 24 hours")

@@ -71,7 +71,6 @@ export const Details = ({ job, onChanged }: { readonly job: JobDetails; readonly
       </Text>
     ) : undefined}
     {job.in_flight && job.submitted_at !== null ? <DeadlineBar job={job} /> : undefined}
-    <Facts job={job} />
     {job.counts ? (
       <Block title={t("Outcomes")}>
         <Stack gap={2}>
@@ -98,6 +97,7 @@ export const Details = ({ job, onChanged }: { readonly job: JobDetails; readonly
     ) : undefined}
     {job.errors && job.errors.length > 0 ? <Errors errors={job.errors} /> : undefined}
     <FailedRecords job={job} />
+    <Facts job={job} />
     <Batches job={job} />
     {job.paths && job.paths.length > 0 ? (
       <Block title={t("Output")}>

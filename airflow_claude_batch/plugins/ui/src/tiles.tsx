@@ -17,7 +17,17 @@ type TileProps = {
 };
 
 export const Tile = ({ first = false, name, note, to, value }: TileProps) => (
-  <Box borderRadius="md" borderWidth="1px" gridColumn={first ? { base: "span 2", md: "auto" } : undefined} minW={0} position="relative" px={4} py={3}>
+  <Box
+    borderRadius="md"
+    borderWidth="1px"
+    // Names of one and of two lines stand beside each other: the numbers are on one line.
+    css={{ display: "grid", gridRow: "span 3", gridTemplateRows: "subgrid", rowGap: 0 }}
+    gridColumn={first ? { base: "span 2", md: "auto" } : undefined}
+    minW={0}
+    position="relative"
+    px={4}
+    py={3}
+  >
     <Text color="fg.muted" fontSize="xs">
       {to === undefined ? (
         name
@@ -30,7 +40,9 @@ export const Tile = ({ first = false, name, note, to, value }: TileProps) => (
           onClick={() => goTo(to)}
           textAlign="start"
         >
-          {name} <span aria-hidden>↓</span>
+          {name}
+          {"\u00a0"}
+          <span aria-hidden>↓</span>
         </Box>
       )}
     </Text>
