@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -199,7 +200,7 @@ def test_times_are_in_the_zone_that_the_ui_is_set_to(server: SeededServer, visit
     server.holds([Seed()])
     page = visit(timezone_id="Europe/Amsterdam")
     wait_for_rows(page, "Recent jobs", 1)
-    time = rows(page, "Recent jobs").locator("time")
+    time = rows(page, "Recent jobs").locator("time").filter(visible=True)
     here = time.inner_text()
     page.evaluate("localStorage.setItem('timezone', JSON.stringify('Asia/Tokyo'))")
     page.reload()
@@ -220,6 +221,49 @@ def test_a_narrow_window_scrolls_tables_and_not_the_page(server: SeededServer, v
         ".filter(element => element.getBoundingClientRect().right > innerWidth).length"
     )
     assert wide == 0, "each row's details can be reached without scrolling"
+
+
+def test_on_a_telephone_nothing_is_squeezed_out(server: SeededServer, visit: Any) -> None:
+    failed = {"errored": 100}
+    server.holds(
+        [
+            Seed(dag_id="translate_catalogue", failed=failed, errors={"invalid_request_error": 100}),
+            Seed(dag_id="translate_catalogue", number=2, stage="lost"),
+            Seed(dag_id="translate_catalogue", number=3, stage="waiting"),
+        ]
+    )
+    page = visit(size={"width": 390, "height": 900})
+    wait_for_rows(page, "Errors", 1)
+    [cells] = (
+        page.get_by_role("table", name="Errors")
+        .locator("tbody tr")
+        .evaluate_all(
+            "rows => rows.map(row => [...row.querySelectorAll('p')].filter(name => name.checkVisibility())"
+            "  .map(name => [name.innerText, name.scrollWidth > name.clientWidth]))"
+        )
+    )
+    names = ("invalid_request_error", "translate_catalogue", "claude-haiku-4-5")
+    assert cells == [[name, False] for name in names], "each is whole"
+    assert re.search(r"Age 1 h .* left", rows(page, "Jobs in flight").inner_text(), re.DOTALL)
+    delivered = rows(page, "Recent jobs").filter(has_text="Partial")
+    assert delivered.locator("time").first.is_visible()
+    assert delivered.get_by_text("$0.08").first.is_visible()
+    lost = rows(page, "Needs attention").filter(has_text="Failed")
+    assert lost.get_by_role("link", name="the log of wait").is_visible()
+    assert lost.get_by_text("Clear the failed task").filter(visible=True).count() == 1
+    words = page.locator("[title=translate_catalogue]").evaluate_all(
+        """names => names.filter(name => name.checkVisibility()).map(name => {
+            const texts = document.createTreeWalker(name, NodeFilter.SHOW_TEXT);
+            const lines = [];
+            while (texts.nextNode()) {
+                const range = document.createRange();
+                range.selectNodeContents(texts.currentNode);
+                lines.push(new Set([...range.getClientRects()].map(rect => rect.top)).size);
+            }
+            return Math.max(...lines);
+        })"""
+    )
+    assert set(words) == {1}, "names break between their words"
 
 
 def test_markup_in_names_and_messages_is_text(server: SeededServer, visit: Any) -> None:
@@ -537,8 +581,13 @@ def test_axe_finds_nothing_serious_of_ours(server: SeededServer, visit: Any, sch
 def test_costs_and_budgets_show_what_is_used_and_may_be_narrowed_to_a_tag(
     server: SeededServer, visit: Any
 ) -> None:
-    server.holds([Seed(), Seed(dag_id="score_leads", number=2)])
-    page = visit()
+    server.holds([Seed(), Seed(dag_id="score_leads", number=2, requests=30_672_200)])
+    page = visit(size={"width": 1024, "height": 900})
+    wait_for_rows(page, "Cost by model", 1)
+    numbers = rows(page, "Cost by model").locator("td").filter(visible=True)
+    assert numbers.count() == 8
+    cut = "all => all.filter(one => one.scrollWidth > one.clientWidth || one.clientHeight > 40).length"
+    assert numbers.evaluate_all(cut) == 0, "no number is broken or cut off"
     costs = page.get_by_role("region", name="Costs and budgets")
     costs.get_by_label("tag:team=sales, a day: $18.00 paid and $1.00 reserved of $20.00, 95.0%").wait_for()
     costs.get_by_label("all, a month: $24.00 paid and $1.00 reserved of $900.00, 2.8%").wait_for()

@@ -1,5 +1,5 @@
 /** What needs attention, the worst first: why, and what to do. */
-import { Badge, Button, Table, Text } from "@chakra-ui/react";
+import { Badge, Box, Button, Table, Text } from "@chakra-ui/react";
 import { useState } from "react";
 
 import { nameOf, type Attention, type JobKey, type Reason } from "./api";
@@ -25,7 +25,7 @@ const ROOM = 520;
 
 const COLUMNS: Column[] = [
   { name: "Job" },
-  { name: "Why", w: "128px" },
+  { name: "Why", narrow: "152px", w: "128px" },
   { from: ROOM, name: "What happened, and what to do", w: "48%" },
   { from: 700, name: "Age", number: true, w: "112px" },
 ];
@@ -42,6 +42,21 @@ const said = ({ says, values }: Reason): string =>
     ),
     // Some languages end an abbreviated unit with a full stop of its own.
   ).replace(/\.\.$/u, ".");
+
+/** What happened, where to read on, and what to do. */
+const Said = ({ job }: { readonly job: Attention["jobs"][number] }) => (
+  <>
+    <Text lineClamp={6} overflowWrap="anywhere" title={said(job.reason)}>
+      {said(job.reason)}
+    </Text>
+    <Text>
+      <FailedTask job={job} says="See {log} for why." />
+    </Text>
+    <Text color="fg.muted" fontSize="xs">
+      {t(job.reason.advice)}
+    </Text>
+  </>
+);
 
 type Props = {
   readonly attention: Attention;
@@ -85,20 +100,12 @@ export const NeedsAttention = ({ attention, hrefOf, onOpen, scope }: Props) => {
                 <Badge colorPalette={KIND_NAMES[job.reason.kind]?.palette ?? "gray"} variant="surface" whiteSpace="nowrap">
                   {t(KIND_NAMES[job.reason.kind]?.name ?? job.reason.kind)}
                 </Badge>
-                <Text css={shownBelow(ROOM)} fontSize="xs" lineClamp={6} mt={1} overflowWrap="anywhere" title={said(job.reason)} whiteSpace="normal">
-                  {said(job.reason)}
-                </Text>
+                <Box css={shownBelow(ROOM)} fontSize="xs" mt={1} whiteSpace="normal">
+                  <Said job={job} />
+                </Box>
               </Table.Cell>
               <Table.Cell css={hiddenBelow(ROOM)} whiteSpace="normal">
-                <Text lineClamp={4} overflowWrap="anywhere" title={said(job.reason)}>
-                  {said(job.reason)}
-                </Text>
-                <Text>
-                  <FailedTask job={job} says="See {log} for why." />
-                </Text>
-                <Text color="fg.muted" fontSize="xs">
-                  {t(job.reason.advice)}
-                </Text>
+                <Said job={job} />
               </Table.Cell>
               <Right from={700}>
                 <Age iso={job.submitted_at ?? job.announced_at} />

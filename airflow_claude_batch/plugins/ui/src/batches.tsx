@@ -2,12 +2,15 @@
 import { Box, HStack, NativeSelect, Table, Text } from "@chakra-ui/react";
 import { useState } from "react";
 
-import { keyOf, useApi, type BatchPage, type JobDetails } from "./api";
+import { keyOf, useApi, type Batch, type BatchPage, type JobDetails } from "./api";
 import { Block } from "./blocks";
+import { hiddenBelow, shownBelow } from "./grid";
 import { ErrorNote, Ltr, Moment, Nothing, Number, OutsideLink, Paging } from "./parts";
 import { plural, t } from "./text";
 
 const BATCHES = 20;
+/** From this width on, what is known of a batch has columns of its own; below it stands below its id. */
+const ROOM = 700;
 
 export const Batches = ({ job }: { readonly job: JobDetails }) => {
   const [offset, setOffset] = useState(0);
@@ -43,7 +46,7 @@ export const Batches = ({ job }: { readonly job: JobDetails }) => {
         </HStack>
       ) : undefined}
       {asked.error === undefined ? undefined : <ErrorNote>{asked.error}</ErrorNote>}
-      <Box borderRadius="md" borderWidth="1px" overflowX="auto">
+      <Box borderRadius="md" borderWidth="1px" css={{ containerType: "inline-size" }} overflowX="auto">
         <Table.Root aria-label={t("Batches")} size="sm">
           <Table.Header>
             <Table.Row>
@@ -53,11 +56,15 @@ export const Batches = ({ job }: { readonly job: JobDetails }) => {
               </Table.ColumnHeader>
               {known ? (
                 <>
-                  <Table.ColumnHeader scope="col" textAlign="end">
+                  <Table.ColumnHeader css={hiddenBelow(ROOM)} scope="col" textAlign="end">
                     {t("Requests")}
                   </Table.ColumnHeader>
-                  <Table.ColumnHeader scope="col">{t("Created")}</Table.ColumnHeader>
-                  <Table.ColumnHeader scope="col">{t("Ended")}</Table.ColumnHeader>
+                  <Table.ColumnHeader css={hiddenBelow(ROOM)} scope="col">
+                    {t("Created")}
+                  </Table.ColumnHeader>
+                  <Table.ColumnHeader css={hiddenBelow(ROOM)} scope="col">
+                    {t("Ended")}
+                  </Table.ColumnHeader>
                 </>
               ) : undefined}
             </Table.Row>
@@ -65,21 +72,24 @@ export const Batches = ({ job }: { readonly job: JobDetails }) => {
           <Table.Body>
             {batches?.map((batch) => (
               <Table.Row key={batch.id}>
-                <Table.Cell fontFamily="mono" fontSize="xs">
-                  <OutsideLink href={batch.console_url}>
-                    <Ltr>{batch.id}</Ltr>
-                  </OutsideLink>
+                <Table.Cell fontSize="xs" overflowWrap="anywhere">
+                  <Text as="span" fontFamily="mono">
+                    <OutsideLink href={batch.console_url}>
+                      <Ltr>{batch.id}</Ltr>
+                    </OutsideLink>
+                  </Text>
+                  {known ? <Known batch={batch} /> : undefined}
                 </Table.Cell>
                 <Table.Cell fontVariantNumeric="tabular-nums" textAlign="end">
                   {batch.round + 1}
                 </Table.Cell>
                 {known ? (
                   <>
-                    <Table.Cell textAlign="end">{batch.requests === null ? <Nothing /> : <Number value={batch.requests} />}</Table.Cell>
-                    <Table.Cell>
+                    <Table.Cell css={hiddenBelow(ROOM)} textAlign="end">{batch.requests === null ? <Nothing /> : <Number value={batch.requests} />}</Table.Cell>
+                    <Table.Cell css={hiddenBelow(ROOM)}>
                       <Moment iso={batch.created_at} />
                     </Table.Cell>
-                    <Table.Cell>
+                    <Table.Cell css={hiddenBelow(ROOM)}>
                       <Moment iso={batch.ended_at} />
                     </Table.Cell>
                   </>
@@ -97,3 +107,10 @@ export const Batches = ({ job }: { readonly job: JobDetails }) => {
     </Block>
   );
 };
+
+const Known = ({ batch }: { readonly batch: Batch }) => (
+  <Text color="fg.muted" css={shownBelow(ROOM)} whiteSpace="normal">
+    {batch.requests === null ? undefined : <>{plural(batch.requests, "{n} request", "{n} requests")} · </>}
+    <Moment iso={batch.created_at} /> – <Moment iso={batch.ended_at} />
+  </Text>
+);

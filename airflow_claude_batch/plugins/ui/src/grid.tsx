@@ -9,8 +9,22 @@ type Open = (key: JobKey) => void;
 
 export type ListProps = { readonly hrefOf: (key: JobKey) => string; readonly jobs: Job[]; readonly onOpen: Open };
 
-/** A column: how wide it is, and from which width of the table on it is there; the details have all of them. */
-export type Column = { readonly from?: number; readonly name: string; readonly number?: boolean; readonly w?: string };
+/**
+ * A column: how wide it is, in a narrow table, too, and from which width of the table on it is there; the details have
+ * all of them.
+ */
+export type Column = {
+  readonly from?: number;
+  readonly name: string;
+  readonly narrow?: string;
+  readonly number?: boolean;
+  readonly w?: string;
+};
+
+/** Below this width a table is one of a telephone's. */
+const NARROW = 520;
+
+export const inNarrow = (style: object) => ({ [`@container (max-width: ${NARROW - 1}px)`]: style });
 
 /** By the table's own width, not the window's: Airflow's navigation and panels take some of it. */
 export const hiddenBelow = (from: number | undefined) =>
@@ -27,9 +41,9 @@ export const Right = ({ children, from }: { readonly children: ReactNode; readon
 export const Head = ({ columns }: { readonly columns: Column[] }) => (
   <Table.Header>
     <Table.Row>
-      {columns.map(({ from, name, number, w }) => (
+      {columns.map(({ from, name, narrow, number, w }) => (
         <Table.ColumnHeader
-          css={hiddenBelow(from)}
+          css={{ ...hiddenBelow(from), ...(narrow === undefined ? {} : inNarrow({ width: narrow })) }}
           key={name}
           scope="col"
           textAlign={number === true ? "end" : undefined}
@@ -39,7 +53,7 @@ export const Head = ({ columns }: { readonly columns: Column[] }) => (
           {t(name)}
         </Table.ColumnHeader>
       ))}
-      <Table.ColumnHeader scope="col" textAlign="end" w="84px">
+      <Table.ColumnHeader css={inNarrow({ fontSize: 0, width: "48px" })} scope="col" textAlign="end" w="84px">
         {t("Details")}
       </Table.ColumnHeader>
     </Table.Row>
@@ -75,7 +89,12 @@ export const Row = ({ children, hrefOf, job, onOpen }: RowProps) => {
             href={hrefOf(keyOf(job))}
             onClick={follow}
           >
-            {t("Details")}
+            <Box as="span" css={hiddenBelow(NARROW)}>
+              {t("Details")}
+            </Box>
+            <Box as="span" css={shownBelow(NARROW)}>
+              ›
+            </Box>
           </a>
         </Button>
       </Table.Cell>

@@ -3,7 +3,7 @@ import { Badge, Box, Stack, Table, Text } from "@chakra-ui/react";
 
 import { nameOf, type Job } from "./api";
 import { compact, count, duration, percent, secondsBetween, usd } from "./format";
-import { Grid, Head, Right, Row, hiddenBelow, type Column, type ListProps } from "./grid";
+import { Grid, Head, Right, Row, hiddenBelow, shownBelow, type Column, type ListProps } from "./grid";
 import { OutcomeBar, outcomeText } from "./outcomes";
 import { Age, DeadlineBar, DirectSoFar, FailedTask, GoingDirectBadge, JobName, JobStateBadge, LateBadge, Ltr, Moment, Nothing, Number } from "./parts";
 import { plural, t } from "./text";
@@ -11,7 +11,9 @@ import { plural, t } from "./text";
 const Money = ({ value }: { readonly value: number | null | undefined }) =>
   value === null || value === undefined ? <Nothing /> : <Ltr>{usd(value)}</Ltr>;
 
-const STATE: Column = { name: "State", w: "116px" };
+const STATE: Column = { name: "State", narrow: "124px", w: "116px" };
+/** Below this width, state has below it what the next columns would say. */
+const ROOM = 480;
 
 const IN_FLIGHT: Column[] = [
   { name: "Job" },
@@ -20,7 +22,7 @@ const IN_FLIGHT: Column[] = [
   { from: 980, name: "Requests", number: true, w: "104px" },
   { from: 1100, name: "Model", w: "150px" },
   { from: 700, name: "Age", number: true, w: "112px" },
-  { from: 480, name: "Deadline", w: "160px" },
+  { from: ROOM, name: "Deadline", w: "160px" },
   { from: 860, name: "Estimated cost", number: true, w: "100px" },
 ];
 
@@ -52,6 +54,10 @@ export const InFlightList = ({ hrefOf, jobs, onOpen, usual }: InFlightProps) => 
                   )}
                 </Box>
               ) : undefined}
+              <Box color="fg.muted" css={shownBelow(ROOM)} fontSize="xs" mt={1}>
+                {t("Age")} <Age iso={job.submitted_at ?? job.announced_at} />
+                {job.submitted_at === null ? undefined : <DeadlineBar job={job} />}
+              </Box>
             </Table.Cell>
             <Right from={620}>{job.batches > 0 ? <Ltr>{`${count(job.batches_ended)} / ${count(job.batches)}`}</Ltr> : <Nothing />}</Right>
             <Right from={980}>{job.requests === null ? <Nothing /> : <Number value={job.requests} />}</Right>
@@ -64,7 +70,7 @@ export const InFlightList = ({ hrefOf, jobs, onOpen, usual }: InFlightProps) => 
                 </Text>
               )}
             </Right>
-            <Table.Cell css={hiddenBelow(480)}>
+            <Table.Cell css={hiddenBelow(ROOM)}>
               <DeadlineBar job={job} />
             </Table.Cell>
             <Right from={860}>
@@ -105,7 +111,7 @@ const RECENT: Column[] = [
   { from: 1240, name: "Tokens in / out", number: true, w: "116px" },
   { from: 1340, name: "Cache hits", number: true, w: "76px" },
   { from: 1100, name: "Model", w: "140px" },
-  { from: 480, name: "Cost", number: true, w: "92px" },
+  { from: ROOM, name: "Cost", number: true, w: "92px" },
 ];
 
 export const RecentList = ({ hrefOf, jobs, onOpen }: ListProps) => (
@@ -119,6 +125,12 @@ export const RecentList = ({ hrefOf, jobs, onOpen }: ListProps) => (
           </Table.Cell>
           <Table.Cell>
             <States job={job} />
+            <Box color="fg.muted" css={shownBelow(ROOM)} fontSize="xs" mt={1}>
+              <Moment iso={job.submitted_at ?? job.announced_at} />
+              <Box>
+                <Cost job={job} />
+              </Box>
+            </Box>
           </Table.Cell>
           <Table.Cell css={hiddenBelow(560)}>
             <OutcomeCell job={job} />
@@ -141,7 +153,7 @@ export const RecentList = ({ hrefOf, jobs, onOpen }: ListProps) => (
             {typeof job.cache_hit_rate === "number" ? <Ltr>{percent(job.cache_hit_rate)}</Ltr> : <Nothing />}
           </Right>
           <Model from={1100} job={job} />
-          <Right from={480}>
+          <Right from={ROOM}>
             <Cost job={job} />
           </Right>
         </Row>

@@ -3,9 +3,9 @@ import { Box, HStack, Table, Text } from "@chakra-ui/react";
 import { useState } from "react";
 
 import type { Schedule, Sum } from "./api";
-import { count, percent, usd } from "./format";
+import { count, percent, usd, usdShort } from "./format";
 import { hiddenBelow } from "./grid";
-import { Ltr, Moment, Nothing, Paging, TWO_LINES } from "./parts";
+import { Ltr, Moment, Nothing, Paging, TWO_LINES, Words } from "./parts";
 import { NEXT } from "./places";
 import { NUMBERS } from "./sums";
 import { SumTable, type Figure, type Line } from "./sumtable";
@@ -27,8 +27,8 @@ const COLUMNS: Figure<Sum>[] = [
     },
     value: (sum) => succeeded(sum) ?? 0,
   },
-  { name: "Cost", small: true, text: (sum) => usd(sum.cost_usd), value: (sum) => sum.cost_usd },
-  { name: "Saved", text: (sum) => usd(sum.saved_usd), value: (sum) => sum.saved_usd },
+  { name: "Cost", small: true, text: (sum) => usdShort(sum.cost_usd), value: (sum) => sum.cost_usd },
+  { name: "Saved", text: (sum) => usdShort(sum.saved_usd), value: (sum) => sum.saved_usd },
 ];
 const LINES = 10;
 const HEADS: Record<string, string> = { connection: "Connection", model: "Model" };
@@ -91,8 +91,8 @@ export const Next = ({ schedule }: { readonly schedule: Schedule }) => {
             {schedule.rows.slice(offset, offset + LINES).map(({ at, dag_id, runs, usd: cost }) => (
               <Table.Row key={dag_id}>
                 <Table.Cell title={dag_id}>
-                  <Text css={TWO_LINES} truncate>
-                    {dag_id}
+                  <Text {...TWO_LINES}>
+                    <Words>{dag_id}</Words>
                   </Text>
                 </Table.Cell>
                 <Table.Cell css={hiddenBelow(ROOM)}>

@@ -1,6 +1,6 @@
 /** Small pieces that lists and details share. */
 import { Badge, Box, Button, HStack, Link, Text, VisuallyHidden } from "@chakra-ui/react";
-import { useEffect, useState, type ReactNode } from "react";
+import { Fragment, useEffect, useState, type ReactNode } from "react";
 import { Link as RouterLink } from "react-router-dom";
 
 import type { Job, JobKey, JobState } from "./api";
@@ -78,6 +78,15 @@ export const Ltr = ({ children }: { readonly children: ReactNode }) => (
   <bdi dir="ltr">{children}</bdi>
 );
 
+/** A name whose words no spaces part: lines may end between them. */
+export const Words = ({ children }: { readonly children: string }) =>
+  children.split(/(?<=[-_./])(?![-_./])/u).map((word, index) => (
+    <Fragment key={index}>
+      {index > 0 ? <wbr /> : undefined}
+      {word}
+    </Fragment>
+  ));
+
 export const Nothing = () => (
   <Text as="span" color="fg.muted">
     –
@@ -134,7 +143,7 @@ export const DeadlineBar = ({ job }: { readonly job: Job }) => {
       <Box aria-hidden bg="bg.emphasized" borderRadius="full" h="6px" mb={1} overflow="hidden">
         <Box bg={share > 0.9 ? "failed.solid" : "deferred.solid"} h="100%" minW="3px" w={`${share * 100}%`} />
       </Box>
-      <Text color="fg.muted" fontSize="xs" fontVariantNumeric="tabular-nums" whiteSpace="nowrap">
+      <Text color="fg.muted" fontSize="xs" fontVariantNumeric="tabular-nums">
         {text}
       </Text>
     </Box>
@@ -187,49 +196,33 @@ export const FailedTask = ({ job, says }: { readonly job: Job; readonly says: st
   ) : undefined;
 };
 
-/** Where a table has no room for a name, it takes two lines. */
-export const TWO_LINES = {
-  "@container (max-width: 519px)": {
-    WebkitBoxOrient: "vertical",
-    WebkitLineClamp: 2,
-    display: "-webkit-box",
-    overflowWrap: "anywhere",
-    whiteSpace: "normal",
-  },
-};
-
-type CutProps = { readonly children: ReactNode; readonly title: string; readonly twoLines?: boolean };
-
-/** Cut off where there is no room; the whole in a tooltip. */
-const Cut = ({ children, title, twoLines = false }: CutProps) => (
-  <Box css={twoLines ? TWO_LINES : undefined} minW={0} overflow="hidden" textOverflow="ellipsis" title={title} whiteSpace="nowrap">
-    {children}
-  </Box>
-);
+/** A name in a table: where it has no room, it takes two lines; the whole is in its tooltip. */
+export const TWO_LINES = { lineClamp: 2, overflowWrap: "anywhere", whiteSpace: "normal" } as const;
 
 /** DAG, run and submitting task of a job. */
 export const JobName = ({ job }: { readonly job: Job }) => {
   const task = `${job.task_id}${job.map_index >= 0 ? ` [${job.map_index}]` : ""}`;
 
   return (
-    <Box minW={0}>
-      <Cut title={job.dag_id} twoLines>
+    // What is cut off must not cut the ring around what has the focus.
+    <Box css={{ "& a:focus-visible": { outlineOffset: "-2px" } }} minW={0}>
+      <Box {...TWO_LINES} title={job.dag_id}>
         <PageLink to={dagPath(job.dag_id)}>
           <Text as="span" fontWeight="medium">
-            <Ltr>{job.dag_id}</Ltr>
+            <Ltr>
+              <Words>{job.dag_id}</Words>
+            </Ltr>
           </Text>
         </PageLink>
-      </Cut>
-      <Box fontSize="xs" minW={0}>
-        <Cut title={`${task} · ${job.run_id}`}>
-          <PageLink to={taskPath(job)}>
-            <Ltr>{task}</Ltr>
-          </PageLink>
-          {" · "}
-          <PageLink to={runPath(job)}>
-            <Ltr>{job.run_id}</Ltr>
-          </PageLink>
-        </Cut>
+      </Box>
+      <Box fontSize="xs" title={`${task} · ${job.run_id}`} truncate>
+        <PageLink to={taskPath(job)}>
+          <Ltr>{task}</Ltr>
+        </PageLink>
+        {" · "}
+        <PageLink to={runPath(job)}>
+          <Ltr>{job.run_id}</Ltr>
+        </PageLink>
       </Box>
     </Box>
   );

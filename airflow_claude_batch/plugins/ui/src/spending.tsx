@@ -15,12 +15,12 @@ const SECONDS = 60;
 
 const COLUMNS: Figure<CostRow>[] = [
   { name: "Requests", text: (row) => count(row.requests), value: (row) => row.requests },
-  { name: "Paid", small: true, text: (row) => usd(row.total_usd), value: (row) => row.total_usd },
-  { name: "Of it direct", text: (row) => usd(row.direct_usd), value: (row) => row.direct_usd },
-  { name: "Saved by batch", text: (row) => usd(row.saved_by_batch_usd), value: (row) => row.saved_by_batch_usd },
-  { name: "By cache", text: (row) => usd(row.saved_by_cache_usd), value: (row) => row.saved_by_cache_usd },
-  { name: "By reuse", text: (row) => usd(row.saved_by_reuse_usd), value: (row) => row.saved_by_reuse_usd },
-  { name: "Reserved", small: true, text: (row) => usd(row.reserved_usd), value: (row) => row.reserved_usd },
+  { name: "Paid", small: true, text: (row) => usdShort(row.total_usd), value: (row) => row.total_usd },
+  { name: "Of it direct", text: (row) => usdShort(row.direct_usd), value: (row) => row.direct_usd },
+  { name: "Saved by batch", text: (row) => usdShort(row.saved_by_batch_usd), value: (row) => row.saved_by_batch_usd },
+  { name: "By cache", text: (row) => usdShort(row.saved_by_cache_usd), value: (row) => row.saved_by_cache_usd },
+  { name: "By reuse", text: (row) => usdShort(row.saved_by_reuse_usd), value: (row) => row.saved_by_reuse_usd },
+  { name: "Reserved", small: true, text: (row) => usdShort(row.reserved_usd), value: (row) => row.reserved_usd },
 ];
 const NUMBERS = [
   "requests", "batch_usd", "direct_usd", "total_usd", "saved_by_batch_usd", "saved_by_cache_usd", "saved_by_reuse_usd", "reserved_usd",

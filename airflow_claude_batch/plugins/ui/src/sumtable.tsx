@@ -4,8 +4,8 @@ import { useState } from "react";
 
 import { Swatch } from "./chart";
 import { csv, save } from "./files";
-import { hiddenBelow } from "./grid";
-import { Ltr, Paging, TWO_LINES } from "./parts";
+import { Right, hiddenBelow, inNarrow } from "./grid";
+import { Ltr, Paging, TWO_LINES, Words } from "./parts";
 import { t } from "./text";
 
 export type Line<T> = { readonly color?: string; readonly name: string; readonly sum: T };
@@ -15,7 +15,11 @@ export type Figure<T> = { name: string; small?: boolean; text: (sum: T) => strin
 
 const LINES = 10;
 /** From this width on, a table has all columns. */
-const ROOM = 720;
+const ROOM = 860;
+
+const NAMES = { width: "26%", [`@container (max-width: ${ROOM - 1}px)`]: { width: "42%" } };
+/** Languages have longer words than columns of a telephone have room for. */
+const HEAD = inNarrow({ fontSize: "xs", paddingInlineStart: 0 });
 
 type Props<T> = {
   readonly columns: readonly Figure<T>[];
@@ -47,15 +51,15 @@ export const SumTable = <T,>({ columns, file, heading, label = heading, lines, n
   const header = (name: string, text: string, figure?: Figure<T>) => (
     <Table.ColumnHeader
       aria-sort={sorted?.name === name ? (sorted.down ? "descending" : "ascending") : "none"}
-      css={hiddenBelow(figure !== undefined && figure.small !== true ? ROOM : undefined)}
+      css={figure === undefined ? NAMES : { ...HEAD, ...hiddenBelow(figure.small === true ? undefined : ROOM) }}
       key={name}
       scope="col"
       textAlign={figure === undefined ? undefined : "end"}
-      w={figure === undefined ? "34%" : undefined}
     >
       <Button
         color="inherit"
-        fontSize="sm"
+        css={{ hyphens: "auto", overflowWrap: "anywhere" }}
+        fontSize="inherit"
         fontWeight="inherit"
         h="auto"
         minW={0}
@@ -105,22 +109,22 @@ export const SumTable = <T,>({ columns, file, heading, label = heading, lines, n
                   <HStack gap={2} minW={0}>
                     {color === undefined ? undefined : <Swatch color={color} />}
                     {onPick === undefined || name === NO_NAME ? (
-                      <Text css={TWO_LINES} title={name} truncate>
-                        {name || t("named by each request")}
+                      <Text {...TWO_LINES} title={name}>
+                        <Words>{name || t("named by each request")}</Words>
                       </Text>
                     ) : (
                       <Button fontSize="sm" h="auto" flexShrink={1} justifyContent="start" minW={0} onClick={() => onPick(name)} px={0} size="xs" textAlign="start" title={t("Only {dag}", { dag: name })} variant="plain">
-                        <Text as="span" css={TWO_LINES} truncate>
-                          {name}
+                        <Text as="span" {...TWO_LINES}>
+                          <Words>{name}</Words>
                         </Text>
                       </Button>
                     )}
                   </HStack>
                 </Table.Cell>
                 {columns.map((one) => (
-                  <Table.Cell css={hiddenBelow(one.small === true ? undefined : ROOM)} key={one.name} textAlign="end">
+                  <Right from={one.small === true ? undefined : ROOM} key={one.name}>
                     <Ltr>{one.text(sum)}</Ltr>
-                  </Table.Cell>
+                  </Right>
                 ))}
               </Table.Row>
             ))}
