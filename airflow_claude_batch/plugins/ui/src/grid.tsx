@@ -81,7 +81,7 @@ export const Row = ({ children, hrefOf, job, onOpen }: RowProps) => {
   return (
     <Table.Row cursor="pointer" onClick={open}>
       {children}
-      <Table.Cell bg="bg" insetInlineEnd={0} position="sticky" textAlign="end">
+      <Table.Cell textAlign="end">
         <Button asChild size="xs" variant="outline">
           <a
             aria-label={t("Details of {task} in {dag}, {run}", { dag: job.dag_id, run: job.run_id, task: job.task_id })}
