@@ -32,6 +32,8 @@ RESULTS_TEMPLATE_FIELDS = (
     "on_timeout",
 )
 
+_WHERE_IT_RUNS = ("queue", "executor", "executor_config", "run_as_user")
+
 
 class ClaudeBatchResultsOperator(BaseOperator):
     """Deliver the results of a job as succeeded and errored records, and return the summary.
@@ -101,9 +103,13 @@ class ClaudeBatchResultsOperator(BaseOperator):
 
 
 def results_tasks_of(submit: Any) -> Iterator[ClaudeBatchResultsOperator]:
-    """The tasks that deliver a submit task's job: they take its output, or that of a sensor which does."""
+    """The tasks that deliver a submit task's job: they take its output, or that of a sensor which does.
+
+    One that runs elsewhere is left out: it may reach what the submit task does not, and the other way round.
+    """
     for task in submit.dag.tasks if submit.has_dag() else ():
-        if isinstance(task, ClaudeBatchResultsOperator) and _origin(task.batch) == submit.task_id:
+        is_its_own = isinstance(task, ClaudeBatchResultsOperator) and _origin(task.batch) == submit.task_id
+        if is_its_own and all(getattr(task, name) == getattr(submit, name) for name in _WHERE_IT_RUNS):
             yield task
 
 

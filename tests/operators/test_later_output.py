@@ -76,6 +76,23 @@ def test_a_place_that_is_not_known_yet_is_left_to_the_results_task(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        {"queue": "big"},
+        {"executor_config": {"pod_override": "with other rights"}},
+        {"executor": "KubernetesExecutor"},
+        {"run_as_user": "reports"},
+    ],
+)
+def test_a_place_is_left_to_a_results_task_that_runs_elsewhere(
+    emulator: Emulator, tmp_path: Path, elsewhere: dict[str, Any]
+) -> None:
+    Night(tmp_path, f"{tmp_path.as_uri()}/out", **elsewhere).submit.execute(Try().context)
+    assert len(emulator.batches()) == 1
+    assert not (tmp_path / "out").exists()
+
+
 def test_mapped_instances_write_to_directories_of_their_own(emulator: Emulator, tmp_path: Path) -> None:
     for map_index in range(2):
         Night(tmp_path, f"{tmp_path.as_uri()}/out").run(map_index=map_index)
