@@ -109,6 +109,7 @@ def build_input(given: SubmitInput, context: Context, hook: ClaudeBatchHook, mod
         documents=DocumentReader(locate=open_folder, access=DocumentAccess(given.documents_from)),
         documents_column=given.documents,
         surroundings={"airflow": context},
+        betas=bool(given.betas),
     )
     records = partial(
         read_records,

@@ -75,7 +75,7 @@ class Trial:
             records=lambda: sample.of(_records_of(self.requests)),
             defaults={**params, **self.defaults},
             betas=betas,
-            recipe=Recipe(prompt=self.prompt),
+            recipe=Recipe(prompt=self.prompt, betas=bool(betas)),
             sample=sample,
         )
 

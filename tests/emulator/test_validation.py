@@ -79,7 +79,14 @@ def user(*content):
         ({"messages": []}, "at least one message"),
         ({"messages": [{"role": "robot", "content": "x"}]}, "messages.0.role"),
         ({"messages": [{"role": "user", "content": ""}]}, "messages.0: all messages must have non-empty"),
+        ({"messages": [{"role": "user", "content": " "}]}, "text content blocks must contain non-whitespace"),
+        ({"messages": [{"role": "user", "content": "x", "name": "y"}]}, "messages.0.name: Extra inputs"),
+        ({"messages": [{"role": "system", "content": "x"}]}, "messages.0: role 'system' must follow"),
+        ({"system": [{"type": "image", "source": PNG}]}, "system.0.type: Input should be 'text'"),
+        ({"system": [{"type": "text", "text": ""}]}, "system.0.text: text content blocks must be non-empty"),
+        (user({"type": "text", "text": "\n"}), "text content blocks must contain non-whitespace text"),
         (user({"type": "text"}), "messages.0.content.0.text.text: Field required"),
+        (user({"type": "document", "source": PNG}), "base64.media_type: Input should be 'application/pdf'"),
         (user({"type": "texts", "text": "x"}), "does not match any of the expected tags"),
         (user({"type": "image"}), "messages.0.content.0.image.source: Field required"),
         (user({"type": "image", "source": {**PNG, "data": ""}}), "base64.data: Field required"),
@@ -132,6 +139,8 @@ def test_unknown_and_retired_models_become_not_found_lines(submit, results_of, m
     "params",
     [
         {"messages": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]},
+        {"messages": [{"role": "user", "content": "a"}, {"role": "system", "content": "b"}]},
+        user({"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": ""}]}),
         {"system": "Be brief.", "stop_sequences": ["END"], "metadata": {"user_id": "u"}},
         user({"type": "image", "source": PNG}, {"type": "text", "text": "What is it?"}),
         user({"type": "document", "source": {"type": "file", "file_id": "file_1"}}),
@@ -154,6 +163,14 @@ def test_the_extended_output_beta_raises_the_limit_for_the_whole_batch(submit, r
     beta = {"anthropic-beta": "output-300k-2026-03-24"}
     results = results_of(submit(("ok", {"max_tokens": 300_000}), extra_headers=beta).id)
     assert results["ok"].type == "succeeded"
+
+
+def test_a_beta_has_keys_of_its_own(submit, results_of):
+    later = {"role": "system", "content": "b", "clear_at": "never"}
+    params = {"messages": [{"role": "user", "content": "a"}, later], "output_config": {"task_budget": {}}}
+    assert results_of(submit(("a", params)).id)["a"].type == "errored"
+    beta = submit(("a", params), extra_headers={"anthropic-beta": "x-2026-01-01"})
+    assert results_of(beta.id)["a"].type == "succeeded"
 
 
 def test_the_synchronous_endpoint_checks_the_same_and_answers_at_once(client):

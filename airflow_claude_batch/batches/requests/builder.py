@@ -60,6 +60,8 @@ class Recipe:
     """Column that holds a record's documents; None: ``documents`` without a template, none with one."""
     surroundings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """What the template knows besides the columns, each under a name of its own."""
+    betas: bool = False
+    """Whether beta features are asked for, with which there may be keys that nobody here knows."""
     requirements: ModelRequirements = field(default_factory=ModelRequirements)
     """Filled with what the requests ask of their models."""
 
@@ -81,7 +83,7 @@ class RequestBuilder:
         self._encode_record = RequestEncoder(defaults)
         self._schemas = StrictSchemas()
         self._schemas.check_defaults(self._encode_record.defaults)
-        self._rules = MessageRules()
+        self._rules = MessageRules(betas=recipe.betas)
         self._rules.check_defaults(self._encode_record.defaults, are_all=recipe.prompt is not None)
         self._content_ids = ContentIds()
         self._template: PromptTemplate | None = None

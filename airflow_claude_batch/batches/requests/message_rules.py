@@ -1,25 +1,30 @@
 """Rules of the Messages API that hold for every model, checked before anything is sent.
 
-A request that breaks one is a 400 when its batch has ended. Refused is only what the API certainly refuses:
-keys that nobody here knows are sent, and a word counts as known if the installed SDK knows it.
+A request that breaks one is a 400 when its batch has ended. Refused is only what the API certainly refuses: a
+word counts as known if the installed SDK knows it. Keys that nobody here knows are sent, but for those of
+``output_config`` and of messages: these the SDK has all, unless there are betas.
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import re
-import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from airflow_claude_batch.batches.requests.content_rules import (
+    problem_of_messages,
+    problems_of_system,
+    say_text_only,
+    unknown_key,
+)
 from airflow_claude_batch.batches.requests.request import describe
+from airflow_claude_batch.batches.requests.sdk_words import known_to_the_sdk, named
 from airflow_claude_batch.batches.requests.strict_schemas import Problem
 
 LEAST_THINKING = 1_024
 """Tokens of ``thinking.budget_tokens`` at the least."""
 MOST_BREAKPOINTS = 4
 """Blocks with ``cache_control`` in a request."""
+OUTPUT_CONFIG = ("effort", "format")
 EFFORTS = ("low", "medium", "high", "xhigh", "max")
 CHOICES = ("auto", "any", "tool", "none")
 LIFETIMES = ("5m", "1h")
@@ -29,13 +34,17 @@ _LOOKED_AT = (
     *("stop_sequences", "system", "cache_control"),
 )
 """All but the messages."""
-_WORD = re.compile(r"[\w.-]{1,20}")
 
 
 class MessageRules:
-    """Checks requests; what a request has in common with the one before is not looked at again."""
+    """Checks requests; what a request has in common with the one before is not looked at again.
 
-    def __init__(self) -> None:
+    Args:
+        betas: Whether beta features are asked for, with which there may be keys that nobody here knows.
+    """
+
+    def __init__(self, *, betas: bool = False) -> None:
+        self._betas = betas
         self._last: list[Any] = [self] * len(_LOOKED_AT)
         self._breakpoints = 0
 
@@ -49,7 +58,7 @@ class MessageRules:
         Raises:
             ConfigurationError: Naming the place and the rule.
         """
-        if (problem := next(_problems(defaults, are_all=are_all), None)) is not None:
+        if (problem := next(_problems(defaults, self._betas, are_all=are_all), None)) is not None:
             raise problem.of_defaults()
 
     def check(self, params: Mapping[str, Any], index: int) -> None:
@@ -65,23 +74,23 @@ class MessageRules:
         get = params.get
         given = [get(name) for name in _LOOKED_AT]
         if given != self._last:  # which first looks whether they are the same objects
-            if (problem := next(_problems(params), None)) is not None:
+            if (problem := next(_problems(params, self._betas), None)) is not None:
                 raise problem.of_record(index)
             self._breakpoints = sum(1 for _ in _controls_of_shared(params))
             self._last = given
-        for message in params["messages"]:
-            if type(message["content"]) is not str:  # nearly all are text, which has no cache_control
-                break
-        else:
+        if say_text_only(params["messages"]):
             return
+        if (problem := problem_of_messages(params["messages"], betas=self._betas)) is not None:
+            raise problem.of_record(index)
         if (problem := _problem_of_controls(_controls_of_messages(params), self._breakpoints)) is not None:
             raise problem.of_record(index)
 
 
-def _problems(params: Mapping[str, Any], *, are_all: bool = True) -> Iterator[Problem]:
+def _problems(params: Mapping[str, Any], betas: bool, *, are_all: bool = True) -> Iterator[Problem]:
     """What is wrong with all but the messages; pairs of parameters are judged where both are known."""
     yield from _of_thinking(params, are_all=are_all)
-    yield from _of_effort(params.get("output_config"))
+    yield from problems_of_system(params.get("system"))
+    yield from _of_output_config(params.get("output_config"), betas)
     yield from _of_tools(params.get("tools"))
     yield from _of_tool_choice(params, are_all=are_all)
     sequences = params.get("stop_sequences")
@@ -117,10 +126,15 @@ def _of_thinking(params: Mapping[str, Any], *, are_all: bool) -> Iterator[Proble
         yield Problem("thinking.budget_tokens", str(budget), rule)
 
 
-def _of_effort(config: Any) -> Iterator[Problem]:
-    effort = config.get("effort") if isinstance(config, Mapping) else None
-    if effort is not None and effort not in EFFORTS and effort not in _known_to_the_sdk()["effort"]:
-        yield Problem("output_config.effort", _named(effort), f"one of {', '.join(EFFORTS)}")
+def _of_output_config(config: Any, betas: bool) -> Iterator[Problem]:
+    if not isinstance(config, Mapping):
+        return
+    if not betas and (unknown := unknown_key(config, OUTPUT_CONFIG, "output_config")) is not None:
+        rule = "it has effort and format; another key needs a newer anthropic package or betas"
+        yield Problem("output_config", f"the key {named(unknown)}", rule)
+    effort = config.get("effort")
+    if effort is not None and effort not in EFFORTS and effort not in known_to_the_sdk()["effort"]:
+        yield Problem("output_config.effort", named(effort), f"one of {', '.join(EFFORTS)}")
 
 
 def _of_tools(tools: Any) -> Iterator[Problem]:
@@ -139,11 +153,11 @@ def _of_tool_choice(params: Mapping[str, Any], *, are_all: bool) -> Iterator[Pro
     kind = choice.get("type") if isinstance(choice, Mapping) else None
     if choice is None:
         return
-    if kind not in CHOICES and kind not in _known_to_the_sdk()["tool_choice"]:
-        yield Problem("tool_choice.type", _named(kind), f"one of {', '.join(CHOICES)}")
+    if kind not in CHOICES and kind not in known_to_the_sdk()["tool_choice"]:
+        yield Problem("tool_choice.type", named(kind), f"one of {', '.join(CHOICES)}")
     elif are_all and kind in ("any", "tool") and not _has_tools(params):
         yield Problem(
-            "tool_choice", _named(kind), "there are no tools to choose from; give some, or leave it out"
+            "tool_choice", named(kind), "there are no tools to choose from; give some, or leave it out"
         )
 
 
@@ -180,32 +194,6 @@ def _problem_of_controls(controls: Iterator[tuple[str, Any]], before: int = 0) -
 
 def _problem_of_lifetime(where: str, control: Any) -> Problem | None:
     ttl = control.get("ttl") if isinstance(control, Mapping) else None
-    if ttl is None or ttl in LIFETIMES or ttl in _known_to_the_sdk()["ttl"]:
+    if ttl is None or ttl in LIFETIMES or ttl in known_to_the_sdk()["ttl"]:
         return None
-    return Problem(f"{where}.ttl", _named(ttl), f"one of {', '.join(LIFETIMES)}")
-
-
-def _named(value: Any) -> str:
-    """A value that is meant to be a word; what is none may be anything, and is not shown."""
-    return repr(value) if isinstance(value, str) and _WORD.fullmatch(value) else describe(value)
-
-
-@functools.cache
-def _known_to_the_sdk() -> dict[str, list[Any]]:
-    """Words of these parameters that the installed SDK knows, which may be newer than this module."""
-    hints: dict[str, Any] = {"effort": (), "tool_choice": (), "ttl": ()}
-    with contextlib.suppress(ImportError, KeyError, NameError, TypeError):
-        from anthropic import types
-
-        hints["effort"] = typing.get_type_hints(types.OutputConfigParam)["effort"]
-        hints["ttl"] = typing.get_type_hints(types.CacheControlEphemeralParam)["ttl"]
-        kinds = typing.get_args(types.ToolChoiceParam)
-        hints["tool_choice"] = [typing.get_type_hints(kind)["type"] for kind in kinds]
-    return {name: list(_words_of(hint)) for name, hint in hints.items()}
-
-
-def _words_of(hint: Any) -> Iterator[str]:
-    if isinstance(hint, str):
-        yield hint
-    for part in hint if isinstance(hint, list) else typing.get_args(hint):
-        yield from _words_of(part)
+    return Problem(f"{where}.ttl", named(ttl), f"one of {', '.join(LIFETIMES)}")

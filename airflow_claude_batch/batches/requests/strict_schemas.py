@@ -64,6 +64,10 @@ class Problem(NamedTuple):
     found: str
     rule: str
 
+    def within(self, where: str) -> Problem:
+        """The same, in a part that is somewhere among the parameters."""
+        return self._replace(where=where + self.where)
+
     def of_defaults(self) -> ConfigurationError:
         """As a fault of what all requests have."""
         return ConfigurationError(

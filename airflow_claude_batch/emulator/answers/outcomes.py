@@ -24,9 +24,9 @@ from airflow_claude_batch.emulator.api.batch import (
     WINDOW,
     Batch,
 )
-from airflow_claude_batch.emulator.api.errors import MESSAGE_BY_TYPE, ApiError, errored_result
+from airflow_claude_batch.emulator.api.errors import MESSAGE_BY_TYPE, ApiError, errored_result, invalid
 from airflow_claude_batch.emulator.api.models import find_model
-from airflow_claude_batch.emulator.api.params import check_params, invalid
+from airflow_claude_batch.emulator.api.params import check_params
 
 if TYPE_CHECKING:
     from airflow_claude_batch.emulator.control.settings import Outcomes

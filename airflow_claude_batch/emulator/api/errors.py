@@ -66,6 +66,11 @@ class ApiError(Exception):
         return msgspec.json.encode({"type": "error", "error": error, "request_id": request_id})
 
 
+def invalid(message: str) -> ApiError:
+    """The error of a request that breaks a rule."""
+    return ApiError(400, message)
+
+
 def errored_result(type: str, message: str, request_id: str) -> dict[str, Any]:
     """The ``result`` of an errored line of a batch; it nests the error twice, as the API does."""
     error = {"type": type, "message": message, "details": None}

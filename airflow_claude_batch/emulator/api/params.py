@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_claude_batch.emulator.answers.schema import problem_with
-from airflow_claude_batch.emulator.api.errors import ApiError
+from airflow_claude_batch.emulator.api.content import check_cache_control, check_messages, check_system
+from airflow_claude_batch.emulator.api.errors import ApiError, invalid
 from airflow_claude_batch.emulator.api.media import check_citations, check_media
 from airflow_claude_batch.emulator.api.models import Model, find_model
 from airflow_claude_batch.emulator.api.schema_rules import excess, refusal
@@ -43,41 +44,14 @@ _STABLE = frozenset(
 _BETA = frozenset(
     ["mcp_servers", "context_management", "compaction", "prefill", "billing_policy", "fallbacks"]
 )
+# Source: OutputConfigParam and BetaOutputConfigParam of the SDK 2.14.
+_OUTPUT_CONFIG = frozenset(["effort", "format"])
+_BETA_OUTPUT_CONFIG = frozenset(["task_budget"])
 _REFUSED_IN_BATCHES = ("stream", "speed", "fallbacks", "thread", "fallback_credit_token")
 _REFUSED_HERE = ("stream",)
 _PLACE = {True: "the Message Batches API", False: "the emulator"}
 _SAMPLING = ("temperature", "top_p", "top_k")
 _VERSION_WITHOUT_SAMPLING = "2026-10-21"
-_ROLES = ("user", "assistant", "system")
-_BLOCKS = frozenset(
-    [
-        "text",
-        "image",
-        "document",
-        "search_result",
-        "thinking",
-        "redacted_thinking",
-        "tool_use",
-        "tool_result",
-        "server_tool_use",
-        "web_search_tool_result",
-        "web_fetch_tool_result",
-        "code_execution_tool_result",
-        "bash_code_execution_tool_result",
-        "text_editor_code_execution_tool_result",
-        "tool_search_tool_result",
-        "tool_reference",
-        "container_upload",
-        "mcp_tool_use",
-        "mcp_tool_result",
-        "browser_state",
-        "compaction",
-    ]
-)
-_SOURCES = {
-    "image": {"base64": "data", "url": "url", "file": "file_id"},
-    "document": {"base64": "data", "url": "url", "file": "file_id", "text": "data", "content": "content"},
-}
 _EFFORTS = ("low", "medium", "high", "xhigh", "max")
 _MAX_BREAKPOINTS = 4
 _EXTENDED_OUTPUT_BETA = "output-300k-2026-03-24"
@@ -92,10 +66,6 @@ class Headers:
         self.betas = betas
 
 
-def invalid(message: str) -> ApiError:
-    return ApiError(400, message)
-
-
 def check_params(params: Any, headers: Headers, *, batch: bool = True) -> Model:
     """Check the params of one request and return its model.
 
@@ -107,7 +77,7 @@ def check_params(params: Any, headers: Headers, *, batch: bool = True) -> Model:
     _check_keys(params, headers, batch)
     model = _model(params)
     _check_max_tokens(params, model, headers, batch)
-    check_messages(params)
+    check_messages(params, betas=bool(headers.betas))
     check_media(params, model)
     check_citations(params)
     for key, check in _OPTIONAL_CHECKS.items():
@@ -137,6 +107,11 @@ def _check_keys(params: dict[str, Any], headers: Headers, batch: bool) -> None:
     for key in params:
         if key not in allowed:
             raise invalid(f"{key}: Extra inputs are not permitted")
+    config = params.get("output_config")
+    allowed = _OUTPUT_CONFIG | _BETA_OUTPUT_CONFIG if headers.betas else _OUTPUT_CONFIG
+    for key in config if isinstance(config, dict) else ():
+        if key not in allowed:
+            raise invalid(f"output_config.{key}: Extra inputs are not permitted")
     if headers.version >= _VERSION_WITHOUT_SAMPLING:
         for key in _SAMPLING:
             if key in params:
@@ -174,105 +149,9 @@ def _check_max_tokens(params: dict[str, Any], model: Model, headers: Headers, ba
         )
 
 
-def check_messages(params: dict[str, Any]) -> None:
-    """Check roles and content blocks of ``messages``."""
-    messages = params.get("messages")
-    if messages is None:
-        raise invalid("messages: Field required")
-    if not isinstance(messages, list):
-        raise invalid("messages: Input should be a valid list")
-    if not messages:
-        raise invalid("messages: at least one message is required")
-    for index, message in enumerate(messages):
-        where = f"messages.{index}"
-        if not isinstance(message, dict):
-            raise invalid(f"{where}: Input should be a valid dictionary")
-        if "role" not in message:
-            raise invalid(f"{where}.role: Field required")
-        if message["role"] not in _ROLES:
-            raise invalid(f"{where}.role: Input should be 'user' or 'assistant'")
-        for key in message:
-            if key not in ("role", "content"):
-                raise invalid(f"{where}.{key}: Extra inputs are not permitted")
-        _check_content(message.get("content"), where)
-
-
-def _check_content(content: Any, where: str) -> None:
-    if content is None:
-        raise invalid(f"{where}.content: Field required")
-    if isinstance(content, str):
-        if not content:
-            raise invalid(f"{where}: all messages must have non-empty content")
-        return
-    if not isinstance(content, list):
-        raise invalid(f"{where}.content: Input should be a valid list")
-    if not content:
-        raise invalid(f"{where}: all messages must have non-empty content")
-    for index, block in enumerate(content):
-        _check_block(block, f"{where}.content.{index}")
-
-
-def _check_block(block: Any, where: str) -> None:
-    if not isinstance(block, dict):
-        raise invalid(f"{where}: Input should be a valid dictionary")
-    kind = block.get("type")
-    if kind is None:
-        raise invalid(f"{where}.type: Field required")
-    if kind not in _BLOCKS:
-        raise invalid(
-            f"{where}: Input tag '{kind}' found using 'type' does not match any of the expected tags"
-        )
-    if kind == "text":
-        if not isinstance(block.get("text"), str):
-            raise invalid(f"{where}.text.text: Field required")
-        if not block["text"]:
-            raise invalid(f"{where}.text: text content blocks must be non-empty")
-    elif kind in _SOURCES:
-        _check_source(block.get("source"), kind, f"{where}.{kind}.source")
-    if block.get("cache_control") is not None:
-        _check_cache_control(block["cache_control"], f"{where}.cache_control")
-
-
-def _check_source(source: Any, kind: str, where: str) -> None:
-    if not isinstance(source, dict):
-        raise invalid(f"{where}: Field required")
-    fields = _SOURCES[kind]
-    source_type = source.get("type")
-    if source_type not in fields:
-        raise invalid(
-            f"{where}: Input tag '{source_type}' found using 'type' does not match any of the expected tags"
-        )
-    needed = fields[source_type]
-    if not source.get(needed):
-        raise invalid(f"{where}.{source_type}.{needed}: Field required")
-    if source_type == "base64" and not isinstance(source["data"], str):
-        raise invalid(f"{where}.base64.data: Input should be a valid string")
-    if source_type == "base64" and not source.get("media_type"):
-        raise invalid(f"{where}.base64.media_type: Field required")
-
-
-def _check_cache_control(control: Any, where: str) -> None:
-    if not isinstance(control, dict) or control.get("type") != "ephemeral":
-        raise invalid(f"{where}: Input tag should be 'ephemeral'")
-    if control.get("ttl", "5m") not in ("5m", "1h"):
-        raise invalid(f"{where}.ttl: Input should be '5m' or '1h'")
-
-
-def _check_system(system: Any, params: dict[str, Any], model: Model) -> None:
-    if isinstance(system, str):
-        return
-    if not isinstance(system, list):
-        raise invalid("system: Input should be a valid list")
-    for index, block in enumerate(system):
-        _check_block(block, f"system.{index}")
-
-
 def _check_output_config(config: Any, params: dict[str, Any], model: Model) -> None:
     if not isinstance(config, dict):
         raise invalid("output_config: Input should be a valid dictionary")
-    for key in config:
-        if key not in ("effort", "format"):
-            raise invalid(f"output_config.{key}: Extra inputs are not permitted")
     if config.get("effort") not in (None, *_EFFORTS):
         raise invalid("output_config.effort: Input should be 'low', 'medium', 'high', 'xhigh' or 'max'")
     output_format = config.get("format")
@@ -367,7 +246,11 @@ def _check_stop_sequences(sequences: Any, params: dict[str, Any], model: Model) 
 
 def _check_breakpoints(control: Any, params: dict[str, Any], model: Model) -> None:
     if control is not None:
-        _check_cache_control(control, "cache_control")
+        check_cache_control(control, "cache_control")
+
+
+def _check_system(system: Any, params: dict[str, Any], model: Model) -> None:
+    check_system(system)
 
 
 _OPTIONAL_CHECKS: dict[str, Callable[[Any, dict[str, Any], Model], None]] = {

@@ -37,6 +37,10 @@ class Color(str, enum.Enum):  # noqa: UP042
     RED = "red"
 
 
+class Role(enum.StrEnum):
+    USER = "user"
+
+
 @dataclasses.dataclass
 class Data:
     custom_id: str
@@ -104,9 +108,9 @@ def test_an_object_is_a_record_by_its_fields(record: Any) -> None:
 
 
 def test_a_block_of_the_sdk_is_sent_as_the_sdk_would() -> None:
-    messages = [{"role": Color.RED, "content": [TextBlock.model_construct(type="text", text="Hi")]}]
+    messages = [{"role": Role.USER, "content": [TextBlock.model_construct(type="text", text="Hi")]}]
     sent = build({"custom_id": "a", "messages": messages})["params"]["messages"]
-    assert sent == [{"role": "red", "content": [{"type": "text", "text": "Hi"}]}]
+    assert sent == [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]
 
 
 @pytest.mark.parametrize(
