@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import traceback
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
@@ -201,18 +202,25 @@ def _ask(check: Callable[[dict[str, Any]], str | None], record: SucceededRecord)
     """What the user's check says of a record."""
     try:
         said = check(msgspec.json.decode(msgspec.json.encode(record)))
-    except Exception as error:
-        # Without the error's own text, which may quote the answer; the traceback names the line.
+    except Exception as error:  # noqa: BLE001  # of the user's own code
+        # Neither its text nor its traceback, which may quote the answer.
         raise CheckError(
-            f"check raised {type(error).__name__} for the answer of {record.custom_id}. Correct it and clear "
-            "the task: the answers are not lost, and nothing is sent again."
-        ) from error
+            f"check raised {type(error).__name__} for the answer of {record.custom_id}{_place(error)}. "
+            "Correct it and clear the task: the answers are not lost, and nothing is sent again."
+        ) from None
     if said is not None and not isinstance(said, str):
         raise CheckError(
             f"check returned a {type(said).__name__} for the answer of {record.custom_id}; it returns None "
             "or a text that says what is wrong. Correct it and clear the task: the answers are not lost."
         )
     return None if said is None else ("check", said)
+
+
+def _place(error: Exception) -> str:
+    """The line of the check that an error comes from, as far as Python knows it."""
+    frames = traceback.extract_tb(error.__traceback__)[1:]
+    own = [frame for frame in frames if frame.filename == frames[0].filename]
+    return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
 
 
 def source_of(check: Callable[..., Any] | None) -> str | None:

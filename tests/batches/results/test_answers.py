@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import traceback
 from pathlib import Path
 from typing import Any
@@ -274,13 +275,38 @@ def test_what_the_users_check_names_is_invalid(
     assert summary["counts"]["succeeded"] == 2
 
 
-@pytest.mark.parametrize("check", [lambda record: record["no such"], lambda record: True])
+def quotes(record: dict[str, Any]) -> str | None:
+    raise ValueError(f"odd: {record['text']}")
+
+
+def reads(record: dict[str, Any]) -> str | None:
+    try:
+        return str(json.loads(f"{{{record['text']}"))
+    except ValueError as error:
+        error.add_note(record["text"])
+        raise LookupError(record["text"]) from error
+
+
+@pytest.mark.parametrize(
+    ("check", "words"),
+    [
+        (lambda record: record["no such"], r"KeyError for the answer of r-0 \(.*test_answers.py, line \d+\)"),
+        (lambda record: json.loads(record["text"]), r"JSONDecodeError .*test_answers.py, line \d+\)"),
+        (quotes, r"ValueError for the answer of r-0 \(.*test_answers.py, line \d+\)"),
+        (reads, r"LookupError for the answer of r-0 \(.*test_answers.py, line \d+\)"),
+        (operator.itemgetter("no such"), r"KeyError for the answer of r-0\. Correct"),
+        (lambda record: True, "returned a bool for the answer of r-0"),
+    ],
+)
 def test_a_check_that_fails_itself_is_named_without_the_answer(
-    root: Folder, api: BatchesApi, emulator: Emulator, tmp_path: Path, check: Any
+    root: Folder, api: BatchesApi, emulator: Emulator, tmp_path: Path, check: Any, words: str
 ) -> None:
     url = submit_all(root, api, records(1))
-    with pytest.raises(CheckError, match="answer of r-0"):
+    line = message_line("r-0", [{"type": "text", "text": "4711 euros"}], "end_turn")
+    emulator.fault("raw_lines", times=None, lines=[line], position="start")
+    with pytest.raises(CheckError, match=words) as caught:
         deliver(root, url, delivery_to(tmp_path / "out", api, reading=Reading(user_check=check)), emulator)
+    assert "4711" not in "".join(traceback.format_exception(caught.value))
 
 
 class Odd(pydantic.BaseModel):
