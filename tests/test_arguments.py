@@ -6,11 +6,11 @@ import importlib.util
 import inspect
 import subprocess
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
-from airflow.sdk import DAG, BaseOperator, BaseSensorOperator
+from airflow.sdk import DAG, BaseOperator, BaseSensorOperator, ObjectStoragePath
 
 from airflow_claude_batch import (
     ClaudeBatchOperator,
@@ -185,7 +185,11 @@ def _required(declaration: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     "prompt",
-    [Path("/opt/x.md"), "/opt/x.md", "file:///opt/x.md\n", "./prompts/x.md", "~/x.md", "s3://c@b/x.md"],
+    [
+        *(Path("/opt/x.md"), Path("x.md"), PurePosixPath("prompts/sort"), ObjectStoragePath("s3://c@b/x")),
+        *("/opt/x.md", "file:///opt/x.md\n", "./prompts/x.md", "~/x.md", "s3://c@b/x.md"),
+        *("x.md", "prompts/sort.txt\n", "sort.jinja2"),
+    ],
 )
 def test_a_prompt_that_is_an_address_is_not_sent_for_every_record(prompt: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"an address is not read; .*read_text"):
@@ -197,6 +201,8 @@ def test_a_prompt_that_is_an_address_is_not_sent_for_every_record(prompt: Any) -
     [
         "Read.",
         "/help",
+        "Summarise README.md",
+        "e.g.",
         "/fix README.md",
         "What is at s3://c@b/x.md?",
         "{{ url }}",
@@ -206,6 +212,20 @@ def test_a_prompt_that_is_an_address_is_not_sent_for_every_record(prompt: Any) -
 )
 def test_a_prompt_that_only_holds_an_address_is_one(prompt: str) -> None:
     assert scalar("prompt", prompt) == prompt
+
+
+@pytest.mark.parametrize("system", [Path("x.md"), Path("prompts/sort"), "x.md", "prompts/sort.txt"])
+def test_a_system_prompt_whose_file_depends_on_where_a_worker_runs_is_refused(system: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"system is '.*'; .*a URI or an absolute path"):
+        ClaudeBatchOperator(task_id="x", requests=["Hi"], system=system)
+    assert ClaudeBatchOperator(task_id="y", requests=["Hi"], system=Path("/opt/x.md")).shown_system
+
+
+@pytest.mark.parametrize("path", [Path("x.md"), PurePosixPath("/opt/x"), ObjectStoragePath("s3://c@b/x.md")])
+def test_a_record_whose_prompt_is_a_path_is_refused(path: Any) -> None:
+    rows = [{"custom_id": "a", "prompt": "Hi"}, {"custom_id": "b", "prompt": path}]
+    with pytest.raises(ConfigurationError, match=r"requests\[1\]: prompt is a path; .*read_text"):
+        ClaudeBatchOperator(task_id="x", requests=rows)
 
 
 @pytest.mark.parametrize("name", ["model", "conn_id"])

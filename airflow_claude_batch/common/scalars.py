@@ -13,6 +13,8 @@ from typing import Any
 ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://|/")
 FILE_ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:/\S+|(?:~|\.{1,2})?/\S*\.[a-zA-Z0-9]{1,8}")
 """An address, whole, in one word: a URI; or a path that ends like a file's name."""
+FILE_NAME = re.compile(r"[\w./-]+\.(?:md|markdown|txt|jinja2?|j2|prompt|tmpl)")
+"""The name of a text file, and nothing else."""
 TIME_OF_DAY = re.compile(r"\d{1,2}:\d{2}(:\d{2})?")
 MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}")
 TAG_NAME, TAG_VALUE = re.compile(r"[A-Za-z0-9_-]{1,40}"), re.compile(r"[^\x00-\x1f\x7f]{1,100}")
@@ -28,9 +30,13 @@ def as_text(value: Any) -> Any:
     """An enumeration's member as its value and a path as its text; anything else as it is."""
     if isinstance(value, enum.Enum):
         return value.value
+    return str(value) if is_path(value) else value
+
+
+def is_path(value: Any) -> bool:
+    """Whether a value is a path: an object, not its text."""
     places = sys.modules.get("airflow.sdk.io.path")  # costly to import
-    kinds = (os.PathLike, places.ObjectStoragePath) if places else os.PathLike
-    return str(value) if isinstance(value, kinds) else value
+    return isinstance(value, (os.PathLike, places.ObjectStoragePath) if places else os.PathLike)
 
 
 def _text(value: Any) -> str:
@@ -45,7 +51,8 @@ def _id(value: Any) -> str:
 
 def _prompt(value: Any) -> str:
     """Text or a template; one that is an address and nothing else would be sent for every record."""
-    if "{{" not in _text(value) and FILE_ADDRESS.fullmatch(value.strip()):
+    word = _text(value).strip()
+    if "{{" not in value and (FILE_ADDRESS.fullmatch(word) or FILE_NAME.fullmatch(word)):
         raise ValueError
     return str(value)
 
@@ -82,6 +89,8 @@ def _parameters(value: Any) -> Mapping[str, Any]:
 
 def _system(value: Any) -> str | list[Any]:
     if isinstance(value, str):
+        if FILE_NAME.fullmatch(value.strip()) and not ADDRESS.match(value):
+            raise ValueError
         return value
     if isinstance(value, (list, tuple)) and all(isinstance(block, Mapping) for block in value):
         return list(value)
@@ -192,7 +201,7 @@ _SCALARS: Mapping[str, tuple[Callable[[Any], Any], str]] = {
         _parameters,
         "a mapping of Messages API parameters, of which betas is a list of texts",
     ),
-    "system": (_system, "text or a list of blocks"),
+    "system": (_system, "text, a list of blocks, or a text file's address: a URI or an absolute path"),
     "output_schema": (_schema, "a pydantic model, a JSON Schema (dict), or a Schema of either"),
     "tags": (
         _tags,
@@ -230,13 +239,15 @@ def scalar(name: str, value: Any) -> Any:
     """
     from airflow_claude_batch.batches.errors import ConfigurationError
 
-    value = as_text(value)
+    given, value = value, as_text(value)
     if name not in _SCALARS:
         return value
     if value in NOTHING:
         return None
     read, form = _SCALARS[name]
     try:
+        if is_path(given) and (name == "prompt" or not ADDRESS.match(value)):  # its name would be taken
+            raise TypeError
         return read(value)
     except ConfigurationError:
         raise
@@ -251,13 +262,19 @@ def records_source(value: Any) -> None:
     """See that something that a DAG's author wrote as ``requests`` can be one.
 
     Raises:
-        ConfigurationError: For a value that has no records.
+        ConfigurationError: For a value that has no records, and for records whose prompt is a path.
     """
+    from airflow_claude_batch.batches.errors import ConfigurationError
+
+    for number, record in enumerate(value if isinstance(value, (list, tuple)) else ()):
+        if type(record) is dict and is_path(record.get("prompt")):
+            raise ConfigurationError(
+                f"requests[{number}]: prompt is a path; it is text: path.read_text() is the file's. Nothing "
+                "was sent."
+            )
     is_address = isinstance(value, str) and ADDRESS.match(value)
     if is_address or (value is not None and not isinstance(value, (str, bytes, Mapping, int, float))):
         return
-    from airflow_claude_batch.batches.errors import ConfigurationError
-
     shown = f"text of {len(value)} characters" if isinstance(value, str) else f"a {type(value).__name__}"
     raise ConfigurationError(
         f"requests is {shown}; it is a list or another iterable, a table, a function, another task's output, "

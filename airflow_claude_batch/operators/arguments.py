@@ -347,7 +347,7 @@ def split(declaration: type, arguments: Mapping[str, Any]) -> tuple[dict[str, An
     own = {name: as_text(value) for name, value in given.items()}
     for name in own.keys() - GROUPS.keys():
         if not is_open(own[name]):
-            scalar(name, own[name])
+            scalar(name, given[name])
     if "requests" in own and not is_open(own["requests"]):
         records_source(own["requests"])
     if "output_path" in own and not is_open(own["output_path"]):

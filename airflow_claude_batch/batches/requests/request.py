@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import math
+import os
 import re
 import uuid
 from collections.abc import Callable, Mapping
@@ -361,9 +362,13 @@ def _json_scalar(value: Any, index: int, path: str, faults: list[Fault]) -> Any:
         return float(value)
     else:
         kind = "NaN or infinite" if isinstance(value, float) else f"a {type(value).__name__}"
-    rule = f"{kind} is not a JSON value; convert it to text or a number"
+    way_out = "path.read_text() is its file's text" if isinstance(value, os.PathLike) else _CONVERT
+    rule = f"{kind} is not a JSON value; {way_out}"
     faults.append(Fault(index=index, where=path or "record", value=describe(value), rule=rule))
     return None
+
+
+_CONVERT = "convert it to text or a number"
 
 
 def describe(value: Any) -> str:

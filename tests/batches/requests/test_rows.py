@@ -224,6 +224,19 @@ def test_an_object_whose_fields_cannot_be_read_is_a_fault_of_its_record() -> Non
         build({"prompt": "Hi", "v": half_made})
 
 
+@pytest.mark.parametrize(
+    ("record", "where"),
+    [
+        ({"prompt": Path("x.md")}, "prompt"),
+        ({"messages": [{"role": "user", "content": Path("x.md")}]}, r"messages\[0\].content"),
+        ({"prompt": "Hi", "note": Path("x.md")}, "note"),
+    ],
+)
+def test_a_path_in_place_of_a_text_is_a_fault_that_says_how_it_is_read(record: Any, where: str) -> None:
+    with pytest.raises(InputError, match=rf"record 0: {where} = .*read_text\(\)"):
+        build({"custom_id": "a", **record})
+
+
 COLUMNS = {"custom_id": ["a", "b"], "prompt": ["x", "y"], "score": [1.0, None]}
 
 
