@@ -9,6 +9,7 @@ import sys
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import anthropic
 import pytest
 from airflow.sdk import DAG, BaseOperator, BaseSensorOperator, ObjectStoragePath
 
@@ -17,6 +18,7 @@ from airflow_claude_batch import (
     ClaudeBatchResultsOperator,
     ClaudeBatchSensor,
     ClaudeBatchSubmitOperator,
+    trial,
 )
 from airflow_claude_batch.batches.errors import ConfigurationError
 from airflow_claude_batch.common.scalars import scalar
@@ -212,6 +214,12 @@ def test_a_prompt_that_is_an_address_is_not_sent_for_every_record(prompt: Any) -
 )
 def test_a_prompt_that_only_holds_an_address_is_one(prompt: str) -> None:
     assert scalar("prompt", prompt) == prompt
+
+
+def test_a_trial_sends_no_path_either() -> None:
+    client = anthropic.Anthropic(api_key="test-key", base_url="http://127.0.0.1:9")
+    with pytest.raises(ConfigurationError, match="read_text"):
+        trial.run(["x"], prompt=Path("x.md"), model="m", max_tokens=9, client=client)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("system", [Path("x.md"), Path("prompts/sort"), "x.md", "prompts/sort.txt"])

@@ -49,6 +49,7 @@ class Trial:
     def answer(self, client: anthropic.Anthropic | None, concurrency: int) -> dict[str, Any]:
         """Answer the records, and return the summary with them."""
         scalar("message_params", self.message_params)
+        scalar("prompt", self.prompt)
         known = client or anthropic.Anthropic()
         schema = None if self.output_schema is None else OutputSchema.of(self.output_schema)
         source = self._input(schema)

@@ -14,6 +14,7 @@ import msgspec
 
 from airflow_claude_batch.batches.errors import UNREADABLE_DOCUMENT, Fault, InputError
 from airflow_claude_batch.batches.requests.citations import check_citations
+from airflow_claude_batch.batches.requests.constant_prompt import ConstantPrompt
 from airflow_claude_batch.batches.requests.custom_ids import ContentIds, legal_id
 from airflow_claude_batch.batches.requests.document_blocks import UnreadableDocumentError
 from airflow_claude_batch.batches.requests.documents import DocumentReader
@@ -94,6 +95,10 @@ class RequestBuilder:
         self._is_noted = False
         column = recipe.documents_column or (None if self._template else DOCUMENTS)
         self._documents_column = None if recipe.documents is None else column
+        self._constant: ConstantPrompt | None = None
+        if self._template is not None and not self._template.uses_columns:
+            no_columns = ("custom_id", recipe.custom_id, self._documents_column)
+            self._constant = ConstantPrompt(self._template.text, no_columns)
         self._content_keys = _CONTENT | {column or DOCUMENTS}
         # A record that lacks the column of its documents is bad.
         are_plain = self._template is None and recipe.documents_column is None
@@ -137,6 +142,8 @@ class RequestBuilder:
         record = as_json(given, index, _is_sent if self._template is None else _nothing_is_sent)
         blocks = [] if self._documents_column is None else self._read_documents(record, index)
         if self._template is not None:
+            if self._constant is not None and self._constant.is_settled(record, has_documents=bool(blocks)):
+                self._constant = None
             columns = record if record is given else to_python(given)
             request = self._from_template(self._template(columns, index), record, blocks, index)
         else:

@@ -38,19 +38,24 @@ class PromptTemplate:
     """
 
     def __init__(self, source: str, surroundings: Mapping[str, Mapping[str, Any]] | None = None) -> None:
-        from jinja2 import StrictUndefined, TemplateSyntaxError
+        from jinja2 import StrictUndefined, TemplateSyntaxError, meta, nodes
         from jinja2.sandbox import ImmutableSandboxedEnvironment
 
         environment = ImmutableSandboxedEnvironment(
             undefined=StrictUndefined, finalize=_nothing_for_null, keep_trailing_newline=True, cache_size=0
         )
         try:
+            parsed = environment.parse(source)
             template = environment.from_string(source)
-            self._plain = _plain(environment.parse(source), {"record", "self", *(surroundings or ())})
         except TemplateSyntaxError as error:
             raise ConfigurationError(
                 f"The prompt template is not valid Jinja, line {error.lineno}: {error.message}"
             ) from None
+        _refuse_self(parsed)
+        self._plain = _plain(parsed, {"record", "self", *(surroundings or ())})
+        self.text = "".join(node.data for node in parsed.find_all(nodes.TemplateData))
+        """What is text in it."""
+        self.uses_columns = bool(meta.find_undeclared_variables(parsed) - (surroundings or {}).keys())
         # What Template.render does, less its copies of globals and columns and a context for each record.
         self._new_context = partial(template.new_context, {}, shared=True)
         self._context = self._new_context()
@@ -144,8 +149,25 @@ def _plain(template: nodes.Template, special: Collection[str]) -> _Fill | None:
     return fill
 
 
+def _refuse_self(template: nodes.Template) -> None:
+    """Refuse Jinja's own ``self`` in place of a column, but for the blocks of the template."""
+    from jinja2 import nodes
+
+    blocks = {block.name for block in template.find_all(nodes.Block)}
+    of_blocks = {id(node.node) for node in template.find_all(nodes.Getattr) if node.attr in blocks}
+    for name in template.find_all(nodes.Name):
+        if name.name == "self" and name.ctx == "load" and id(name) not in of_blocks:
+            raise ConfigurationError(
+                f"The prompt template, line {name.lineno}: self is Jinja's own; a column of that name is "
+                "{{ record['self'] }}"
+            )
+
+
 def _nothing_for_null(value: Any) -> Any:
-    if callable(value):  # range, dict, record.items; what is undefined can be called, too
+    if type(value) is str:
+        return value
+    # range, dict, record.items, loop; what is undefined is of Jinja and can be called, too
+    if callable(value) or type(value).__module__.startswith("jinja2."):
         from jinja2 import Undefined, UndefinedError
 
         if not isinstance(value, Undefined):

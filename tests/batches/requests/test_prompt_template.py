@@ -154,7 +154,29 @@ def test_columns_in_text_are_filled_in_as_jinja_does(source: str, value: Any) ->
 def test_a_column_named_like_what_the_template_knows_does_not_hide_it() -> None:
     template = PromptTemplate("{{ params }} {{ name }}", {"params": {"limit": 3}})
     assert template({"params": "own", "name": "x"}, 0) == "{'limit': 3} x"
-    assert PromptTemplate("{{ self }}")({"self": "own"}, 0).startswith("<TemplateReference")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        *("{{ self }}", "{{ self | string }}", "{{ self.text }}", "{% set x = self %}{{ x }}"),
+        *("\n{% if self %}x{% endif %}", "{% block a %}x{% endblock %}{{ self.b() }}"),
+    ],
+)
+def test_jinjas_own_self_is_refused_in_place_of_a_column(source: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"line \d: self is Jinja's own; .*record\['self'\]"):
+        PromptTemplate(source)
+    assert PromptTemplate("{{ record['self'] }}")({"self": "own"}, 0) == "own"
+    assert PromptTemplate("{% block a %}x{% endblock %}{{ self.a() }}")({}, 0) == "xx"
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["{{ namespace() }}", "{% for x in [1] %}{{ loop }}{% endfor %}", "{% macro m() %}{% endmacro %}{{ m }}"],
+)
+def test_an_object_of_jinja_is_no_text_of_a_prompt(source: str) -> None:
+    with pytest.raises(InputError, match=r"record 0: .*in place of a column"):
+        PromptTemplate(source)({"text": "x"}, 0)
 
 
 def test_a_prompt_that_json_cannot_hold_is_a_fault_among_good_ones() -> None:
