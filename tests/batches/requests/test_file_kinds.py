@@ -87,6 +87,50 @@ def test_the_kind_of_csv_is_found_out(tmp_path: Path, content: str | bytes, rows
 
 
 @pytest.mark.parametrize(
+    ("title", "found", "below"),
+    [
+        ("Tickets of October\n", "1 field", "3 below line 1"),
+        ("Tickets of October, 2026\n", "2 fields", "3 below line 1"),
+        ("Tickets\n\n", "1 field", "3 below line 1"),
+        ("# Tickets, of, October, 2026\n", "4 fields", "3 below line 1"),
+        ("Tickets\nas of 2026\n", "1 field", "3 below lines 1 to 2"),
+        ("Tickets, urgent\nas of 2026\n", "", "3 below lines 1 to 2"),
+        ("Tickets;;\n", "1 name for 3 columns", ""),
+        ("sep=;\nTickets\n", "1 field", "3 below line 1"),
+    ],
+)
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_a_title_above_the_names_of_the_columns_is_named_as_such(
+    tmp_path: Path, title: str, found: str, below: str, mark: str
+) -> None:
+    title = title.replace(";;", 2 * mark).replace("sep=;", f"sep={mark}")
+    rows = "id;text;lang\n1;a;en\n2;b;en\n".replace(";", mark)
+    [broken] = read(tmp_path, "a.csv", title + rows)
+    if not (mark != "," and "," in title):  # then it is a single field
+        assert found in broken.value
+    assert broken.where.endswith("a.csv line 1")
+    assert "where that is a title, take away what is above the names" in broken.rule
+    assert below in broken.rule
+    assert "say delimiter=" not in broken.rule
+    assert len(read(tmp_path, "a.csv", rows)) == 2
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "text\nHello\nBye, you\nSee, me\n",
+        "text\n" + "Hello\n" * 6 + "Bye, you\n" * 9,
+        "text,\nHello,\nBye,\n",
+        ",text\n0,Hello\n1,Bye\n",
+    ],
+)
+def test_what_only_looks_like_a_title_is_taken(tmp_path: Path, content: str) -> None:
+    rows = read(tmp_path, "a.csv", content)
+    assert len(rows) == content.count("\n") - 1
+    assert all(isinstance(row, dict) and "text" in row for row in rows)
+
+
+@pytest.mark.parametrize(
     ("content", "options", "rows"),
     [
         ("id,text\n1,für\n".encode("cp1252"), {"encoding": "cp1252"}, [{"id": "1", "text": "für"}]),
@@ -118,8 +162,11 @@ def test_what_is_said_of_csv_is_not_found_out(
 @pytest.mark.parametrize(
     ("content", "rule"),
     [
-        ("text\nhello; x\nb; y\n", "say delimiter=';'"),
-        ("text\nhello, x\nb, y\n", "say delimiter=','"),
+        ("text\nhello; x\nb; y\n", "title.*; where ';' is text, say a delimiter=… that does not occur"),
+        (
+            "text\nhello, x\nb, y, z\n",
+            "one column, but ',' in every row: .*say a delimiter=… that does not occur",
+        ),
         ("id^text\n1^a\n2^b\n", r"say delimiter='\^'"),
         ("a,b;c\n1,2;3\n4,5;6\n", "say which delimiter"),
         ("id,text\n1,für\n".encode("cp1252"), "encoding='cp1252'"),
@@ -403,6 +450,18 @@ def test_orc_avro_and_excel_are_read(tmp_path: Path) -> None:
     data = (tmp_path / "b.xlsx").read_bytes()
     assert "sheet=" in refusal(read(tmp_path, "a.xlsx", data)).rule
     assert len(read(tmp_path, "a.xlsx", data, sheet="Sheet")) == 2
+
+
+@pytest.mark.parametrize("title", [["Tickets"], ["Tickets", None, 2026]])
+def test_a_title_above_the_names_of_a_sheet_is_named_as_such(tmp_path: Path, title: list[Any]) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for row in (title, ["id", "text", "lang"], [1, "a", "en"]):
+        book.active.append(row)
+    book.save(tmp_path / "b.xlsx")
+    broken = read(tmp_path, "a.xlsx", (tmp_path / "b.xlsx").read_bytes())[0]
+    assert isinstance(broken, Broken)
+    assert "is a title, take away what is above the names" in broken.rule
 
 
 def test_the_texts_of_a_large_workbook_are_not_in_memory(tmp_path: Path) -> None:

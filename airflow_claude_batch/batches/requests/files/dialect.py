@@ -20,6 +20,8 @@ from airflow_claude_batch.batches.requests.files.rows import UnreadableFileError
 ROWS = 100
 """Rows that are looked at."""
 DELIMITERS = (",", "\t", ";", "|")
+MOST_TITLES = 5
+"""Lines above the names of the columns that are told as such."""
 _OTHER_DELIMITERS = "^~:¦§\x01\x1f"
 """Not guessed; a file of one column that has one in every row is refused."""
 _SEP = re.compile(r'"?sep=(.)"?[\r\n]*', re.IGNORECASE)
@@ -143,6 +145,9 @@ def find_dialect(sample: str, *, whole: bool, options: ReadOptions, tabs: bool) 
     if best is None or best.width < 2:
         variants = _variants(usual, sample, options)
         best = next(filter(None, (_in_variant(one, ways, lines, whole, tabs) for one in variants)), best)
+    are_named = options.header is not None and not isinstance(options.header, bool)
+    if not are_named:
+        _refuse_titles(trials if best is None or best.width < 2 else [best])
     best = best if best is not None and best.width > 1 else _likeliest(trials)
     if said is None and best.width == 1:
         _refuse_hidden_columns(best, trials)
@@ -212,22 +217,58 @@ def _variants(usual: Dialect, sample: str, options: ReadOptions) -> Iterator[Dia
         yield replace(usual, skip_blanks=True, escape="\\")
 
 
+def _refuse_titles(trials: list[_Trial]) -> None:
+    """A first line that is no header of the rows below it is most often a title."""
+    for trial in sorted(trials, key=lambda trial: len(trial.rows[-1]) if trial.rows else 0, reverse=True):
+        if not trial.rows:
+            continue
+        first, width = trial.rows[0], len(trial.rows[-1])
+        way_out = "where that is a title, take away what is above the names; else give each column a name"
+        if trial.fits and first[0] and not any(first[1:]) and any(any(row[1:]) for row in trial.rows[1:]):
+            rule = f"the first line names the columns: {way_out}"
+            raise UnreadableFileError(rule, f"1 name for {width} columns", "line 1")
+        if not trial.fits and (above := _titles(trial)):
+            if len(first) == 1:
+                way_out += (
+                    f"; where {trial.dialect.delimiter!r} is text, say a delimiter=… that does not occur"
+                )
+            lines = "line 1" if above == 1 else f"lines 1 to {above}"
+            rule = f"the first line names the columns, and there are {width} below {lines}: {way_out}"
+            raise UnreadableFileError(rule, f"{len(first)} field{'s' * (len(first) > 1)}", "line 1")
+
+
+def _titles(trial: _Trial) -> int:
+    """Rows of another width above those that are all of one, a header and a row at the least."""
+    widths = [len(row) for row in trial.rows]
+    width = widths[-1]
+    above = len(widths) - next((n for n, one in enumerate(reversed(widths)) if one != width), len(widths))
+    rest = len(widths) - above
+    if width < 2 or rest < 2 or above > MOST_TITLES or widths[0] == width:
+        return 0
+    # Of text with a comma here and there, two rows may be alike by chance.
+    return above if above == 1 or width > 2 or rest > 2 else 0
+
+
 def _refuse_hidden_columns(best: _Trial, trials: list[_Trial]) -> None:
     """One column is a rare thing, one delimiter too many a common one."""
     rows = [row[0] for row in best.rows[1:]] if best.rows else []
     if not rows:
         return
-    found = [
-        t.dialect.delimiter for t in trials if len(t.rows) > 1 and all(len(row) > 1 for row in t.rows[1:])
-    ]
+    for trial in trials:  # the first line has none of these
+        if len(trial.rows) > 1 and all(len(row) > 1 for row in trial.rows[1:]):
+            rule = (
+                f"there is one column, but {trial.dialect.delimiter!r} in every row: where line 1 is a title,"
+                " take it away; where the delimiter is text, say a delimiter=… that does not occur"
+            )
+            raise UnreadableFileError(rule, "1 column", "line 1")
     counts = {d: best.rows[0][0].count(d) for d in _OTHER_DELIMITERS}
-    found += [d for d, count in counts.items() if count and all(row.count(d) == count for row in rows)]
-    if found:
-        rule = (
-            f"there is one column, but {found[0]!r} in every row: say delimiter={found[0]!r}, or, where "
-            "it is text, a delimiter that does not occur"
-        )
-        raise UnreadableFileError(rule, "1 column", "line 1")
+    for found, count in counts.items():
+        if count and all(row.count(found) == count for row in rows):
+            rule = (
+                f"there is one column, but {found!r} in every row: say delimiter={found!r}, or, where it is "
+                "text, a delimiter that does not occur"
+            )
+            raise UnreadableFileError(rule, "1 column", "line 1")
 
 
 def _with_habits(best: _Trial, lines: Sequence[str], whole: bool, options: ReadOptions) -> _Trial:

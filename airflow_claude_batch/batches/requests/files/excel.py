@@ -131,7 +131,8 @@ def _header(cells: Cells, number: int) -> list[str]:
     while names and not names[-1]:
         names.pop()
     if "" in names:
-        raise UnreadableFileError("each column has a name", "an empty cell", f"row {number}")
+        rule = "each column has a name; where this row is a title, take away what is above the names"
+        raise UnreadableFileError(rule, "an empty cell", f"row {number}")
     return names
 
 
@@ -141,9 +142,10 @@ def _row(where: str, values: Cells, formulas: Cells, header: list[str], names: l
         if formula.value is None:
             continue
         if place >= len(header):
-            return Broken(
-                where=where, value=f"column {place + 1}", rule="each column with a value has a name"
-            )
+            rule = "each column with a value has a name"
+            if len(header) == 1:
+                rule += "; where the first row is a title, take away what is above the names"
+            return Broken(where=where, value=f"column {place + 1}", rule=rule)
         name = header[place]
         if name not in names:
             continue
