@@ -328,7 +328,7 @@ def test_two_schemas_are_one_too_many(emulator: Emulator, tmp_path: Path) -> Non
 
 
 def test_a_probe_finds_a_wrong_parameter_before_the_night_is_lost(emulator: Emulator, tmp_path: Path) -> None:
-    wrong = {"output_config": {"verbosity": "enormous"}}
+    wrong = {"thinking": {"type": "enormous"}}
     with pytest.raises(AirflowFailException, match="probe of request r-0 was refused"):
         operator(tmp_path, rows(2), message_params=wrong, budget=Budget(probe=True)).execute(
             Try(task_id="ask").context

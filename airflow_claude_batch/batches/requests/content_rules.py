@@ -97,13 +97,13 @@ def _problem_of_message(messages: Sequence[Mapping[str, Any]], number: int, beta
     return None
 
 
-def _problem_of_blocks(blocks: Sequence[Any], where: str, *, in_result: bool = False) -> Problem | None:
-    """Of the blocks of a message, or of a tool's result, where a text may be empty."""
+def _problem_of_blocks(blocks: Sequence[Any], where: str, *, inside: bool = False) -> Problem | None:
+    """Of the blocks of a message, or of those inside one of them, where a text may be empty."""
     for number, block in enumerate(blocks):
         problem, kind = None, block.get("type") if isinstance(block, dict) else None
         if kind == "text":
             text = block.get("text")
-            if not isinstance(text, str) or not (in_result or (text and not text.isspace())):
+            if not isinstance(text, str) or not (inside or (text and not text.isspace())):
                 problem = Problem(".text", describe(text), "text that is not blank; or leave the block out")
         elif not isinstance(kind, str):
             found = block.get("type") if isinstance(block, dict) else block
@@ -111,7 +111,7 @@ def _problem_of_blocks(blocks: Sequence[Any], where: str, *, in_result: bool = F
         elif kind in MEDIA_TYPES:
             problem = _problem_of_source(block.get("source"), kind)
         elif kind == "tool_result" and isinstance(block.get("content"), (list, tuple)):
-            problem = _problem_of_blocks(block["content"], ".content", in_result=True)
+            problem = _problem_of_blocks(block["content"], ".content", inside=True)
         if problem is not None:
             return problem.within(f"{where}[{number}]")
     return None
@@ -122,6 +122,8 @@ def _problem_of_source(source: Any, kind: str) -> Problem | None:
         return Problem(".source", describe(source), _SOURCE)
     if not isinstance(source.get("type"), str):
         return Problem(".source.type", describe(source.get("type")), _SOURCE)
+    if source["type"] == "content" and isinstance(source.get("content"), (list, tuple)):
+        return _problem_of_blocks(source["content"], ".source.content", inside=True)
     if source["type"] != "base64":
         return None
     media_type, data = source.get("media_type"), source.get("data")

@@ -40,6 +40,7 @@ _BLOCKS = frozenset(
     ]
 )
 _IN_RESULTS = frozenset(["text", "image", "document", "search_result", "tool_reference", "browser_state"])
+_IN_DOCUMENTS = frozenset(["text", "image"])
 _BETA_MESSAGE_KEYS = ("clear_at", "output_config")  # BetaSystemMessageParam
 _SOURCES = {
     "image": {"base64": "data", "url": "url", "file": "file_id"},
@@ -154,6 +155,9 @@ def _check_source(source: Any, kind: str, where: str) -> None:
     needed = fields[source_type]
     if not source.get(needed):
         raise invalid(f"{where}.{source_type}.{needed}: Field required")
+    if source_type == "content" and isinstance(source["content"], list):
+        for index, part in enumerate(source["content"]):
+            _check_kind(part, f"{where}.content.content.{index}", _IN_DOCUMENTS)
     if source_type == "base64" and not isinstance(source["data"], str):
         raise invalid(f"{where}.base64.data: Input should be a valid string")
     if source_type == "base64" and not source.get("media_type"):

@@ -82,6 +82,15 @@ REFUSED_MESSAGES: list[tuple[list[Any], str]] = [
         one({"type": "tool_result", "tool_use_id": "t", "content": [{"type": "image", "source": BASE64}]}),
         r"content\[0\].content\[0\].source.media_type = nothing",
     ),
+    (
+        one(
+            {
+                "type": "document",
+                "source": {"type": "content", "content": [{"type": "image", "source": BASE64}]},
+            }
+        ),
+        r"content\[0\].source.content\[0\].source.media_type = nothing",
+    ),
     (turns("usr"), r"messages\[0\].role = 'usr': one of user, assistant"),
     (turns("user", "model"), r"messages\[1\].role = 'model'"),
     (turns("system", "user"), r"messages\[0\].role = 'system': .*parameter system"),
@@ -146,6 +155,7 @@ def test_messages_that_break_a_rule_are_refused_in_both_forms_of_records(
         one({"type": "document", "source": {"type": "text", "data": "Hi"}}),
         one({"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": ""}]}),
         one({"type": "tool_result", "tool_use_id": "t"}),
+        one({"type": "document", "source": {"type": "content", "content": "Hi"}}),
     ],
 )
 def test_messages_that_the_api_may_take_are_sent(messages: list[Any]) -> None:

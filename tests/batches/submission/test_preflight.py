@@ -137,10 +137,10 @@ def test_a_probe_sends_the_first_request_and_only_once_and_says_what_it_cost(
 def test_an_invalid_request_fails_before_anything_is_submitted(
     root: Folder, api: BatchesApi, emulator: Emulator
 ) -> None:
-    rows = rows_with(output_config={"verbosity": "enormous"})
+    rows = rows_with(thinking={"type": "enormous"})
     with (
         started(root, rows) as job,
-        pytest.raises(RejectedError, match=r"probe of request r-0 was refused.*verbosity"),
+        pytest.raises(RejectedError, match=r"probe of request r-0 was refused.*thinking"),
     ):
         probe(job, api, PRICES)
     assert creates(emulator) == 0
