@@ -105,16 +105,29 @@ class ClaudeBatchResultsOperator(BaseOperator):
 def results_tasks_of(submit: Any) -> Iterator[ClaudeBatchResultsOperator]:
     """The tasks that deliver a submit task's job: they take its output, or that of a sensor which does.
 
-    One that runs elsewhere is left out: it may reach what the submit task does not, and the other way round.
+    Left out is one that runs elsewhere, since it may reach what the submit task does not; and one that comes
+    after other tasks, too, which may clear its place, or skip it.
     """
     for task in submit.dag.tasks if submit.has_dag() else ():
-        is_its_own = isinstance(task, ClaudeBatchResultsOperator) and _origin(task.batch) == submit.task_id
-        if is_its_own and all(getattr(task, name) == getattr(submit, name) for name in _WHERE_IT_RUNS):
-            yield task
+        if isinstance(task, ClaudeBatchResultsOperator) and _origin(task.batch) == submit.task_id:
+            alike = all(getattr(task, name) == getattr(submit, name) for name in _WHERE_IT_RUNS)
+            if alike and not _others_between(submit, task):
+                yield task
+
+
+def _others_between(submit: Any, results: ClaudeBatchResultsOperator) -> set[str]:
+    """The tasks before a results task that come neither before the submit task nor wait for its job."""
+    before = results.get_flat_relative_ids(upstream=True) - submit.get_flat_relative_ids(upstream=True)
+    handed_on = {
+        one for one in before if _origin(getattr(submit.dag.get_task(one), "batch", None)) == submit.task_id
+    }
+    return before - handed_on - {submit.task_id}
 
 
 def _origin(batch: Any) -> str | None:
-    """The id of the task whose output an argument is; a sensor hands on what it was given."""
+    """The id of the task whose whole output an argument is; a sensor hands on what it was given."""
+    if getattr(batch, "key", "return_value") != "return_value":
+        return None
     operator = getattr(batch, "operator", None)
     handed_on = getattr(operator, "batch", None)
     return getattr(operator, "task_id", None) if handed_on is None else _origin(handed_on)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
@@ -54,8 +55,9 @@ class ClaudeBatchSubmitOperator(HiddenInput, BaseOperator):
 
     The input is stored and validated as a whole before anything is sent. A retry goes on with the
     recorded job; after a clear the same requests mean the same batches. When the API asks for
-    patience (full queue, rate limit), the task defers. The place where a results task of the same DAG will
-    write is looked at first: one that cannot be written, or holds another job's results, costs nothing.
+    patience (full queue, rate limit), the task defers. Before that, the place is looked at where a
+    results task of the same DAG will write: one that cannot be written, or holds another job's results,
+    costs nothing.
 
     Args:
         arguments: See ``airflow_claude_batch.operators.arguments.SubmitArguments``.
@@ -86,9 +88,9 @@ class ClaudeBatchSubmitOperator(HiddenInput, BaseOperator):
 
         note_try(context)
         with no_retry_when_final():
-            check_later_outputs(self, results_tasks_of(self), context)
             given = SubmitInput.of(self, requests=self.shown_requests, system=self.shown_system)
-            self._step = SubmitStep(given, context)
+            check = partial(check_later_outputs, self, results_tasks_of(self), context)
+            self._step = SubmitStep(given, context, before_sending=check)
             step = self._step.run()
         return finish(self, self.conn_id, step, context)
 

@@ -17,16 +17,20 @@ from airflow_claude_batch.common.map_index import variables_of
 from airflow_claude_batch.common.scalars import check_form, scalar, scalars
 from airflow_claude_batch.common.settings import open_folder, storage_root
 from airflow_claude_batch.common.xcoms import xcom_place
+from airflow_claude_batch.runtime.trying import is_dry_run
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_claude_batch.batches.storage import Folder
 
-_OF_A_TASK = frozenset(
-    ("task", "ti", "task_instance", "task_instance_key_str", "inlets", "outlets", "outlet_events")
+_OF_THE_RUN = frozenset(
+    (
+        *("ds", "ds_nodash", "ts", "ts_nodash", "ts_nodash_with_tz", "logical_date", "run_id"),
+        *("data_interval_start", "data_interval_end", "dag", "dag_run", "params", "var"),
+    )
 )
-"""Variables of templates that are others for another task."""
+"""Variables of templates that are the same in all tasks of a run."""
 
 
 def check_output(operator: Any, names: list[str], context: Context) -> None:
@@ -47,7 +51,8 @@ def check_output(operator: Any, names: list[str], context: Context) -> None:
     schema = scalar("output_schema", operator.output_schema)
     if schema is not None:
         check_quotes(given["answer_policy"].quotes, OutputSchema.of(schema).json_schema)
-    if given["output_path"]:
+    conf = getattr(context.get("dag_run"), "conf", None) or {}
+    if given["output_path"] and not is_dry_run(scalar("dry_run", operator.dry_run), conf):
         folder = output_folder(given["output_path"], context, of_map_index=operator.folder_per_map_index)
         _check_place(folder, None if given["overwrite"] else _home(operator, context))
 
@@ -68,10 +73,11 @@ def check_later_outputs(submit: Any, tasks: Iterable[Any], context: Context) -> 
         return
     for task in tasks:
         path, overwrite = task.output_path, task.overwrite
-        if isinstance(path, str) and _OF_A_TASK.isdisjoint(variables_of(path)) and overwrite in (False, None):
+        if isinstance(path, str) and overwrite in (False, None):
             folder = None
             with contextlib.suppress(Exception):  # the results task says what is wrong with its template
-                folder = open_folder(scalar("output_path", submit.render_template(path, context)))
+                if variables_of(path) <= _OF_THE_RUN:
+                    folder = open_folder(scalar("output_path", submit.render_template(path, context)))
             if folder is not None:
                 _check_place(folder, _home(submit, context))
 

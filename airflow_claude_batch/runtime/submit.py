@@ -20,6 +20,7 @@ from airflow_claude_batch.batches.errors import (
     NotReachedYetError,
     UnreachableError,
 )
+from airflow_claude_batch.batches.job.answers import has_sent
 from airflow_claude_batch.batches.job.identity import Identity
 from airflow_claude_batch.batches.job.job import Job, Later, start_job
 from airflow_claude_batch.batches.job.part import PartState
@@ -71,7 +72,8 @@ class SubmitStep:
     Args:
         given: What the task was given.
         context: Airflow's, of this try.
-        when_stored: Called with the context when the input is stored and nothing was sent.
+        when_stored: Called with the context when the input is stored.
+        before_sending: Called when the input is stored, nothing of it was sent, and something is to be.
     """
 
     def __init__(
@@ -80,10 +82,11 @@ class SubmitStep:
         context: Context,
         *,
         when_stored: Callable[[Context], None] | None = None,
+        before_sending: Callable[[], None] | None = None,
     ) -> None:
         self._given = given
         self._context = context
-        self._when_stored = when_stored
+        self._when_stored, self._before_sending = when_stored, before_sending
         self._names = names_to_come(context)
         self._hook = ClaudeBatchHook(given.conn_id)
         self._submission: Submission | None = None
@@ -154,6 +157,8 @@ class SubmitStep:
             trial = job.ledger.trial is not None and bool(given.trial.direct)
             _answer_directly_if_small(job, given.direct_below or 0, trial=trial)
             if not is_dry_run(given.dry_run, conf):
+                if self._before_sending is not None and not has_sent(job.folder, job.ledger):
+                    self._before_sending()
                 budgets = prepare_for_results(given, self._context, job, self._hook)
                 return self._spend(job, replaced, budgets)
             warnings: list[str] = []

@@ -5,8 +5,11 @@ from __future__ import annotations
 import enum
 import gzip
 import io
+import json
+import re
 import sqlite3
 import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSki
 from airflow.sdk import DAG
 from pyarrow import parquet
 
-from airflow_claude_batch import Answers, ClaudeBatchOperator, Documents, Files, Sql
+from airflow_claude_batch import Answers, ClaudeBatchOperator, Documents, Files, Sql, Trial
 from airflow_claude_batch.emulator.testing import CREATE, Emulator
 from airflow_claude_batch.testing.dag_runs import run_dag
 from tests.operators.conftest import Try
@@ -29,6 +32,46 @@ class Column(str, enum.Enum):  # noqa: UP042
 def operator(tmp_path: Path, requests: Any, **options: Any) -> ClaudeBatchOperator:
     options = {"model": "claude-haiku-4-5", "max_tokens": 50, "storage_path": tmp_path.as_uri(), **options}
     return ClaudeBatchOperator(task_id="ask", requests=requests, **options)
+
+
+def itself(record: dict[str, Any], number: int, file: Path) -> None:
+    record.update(custom_id=f"r-{number}", prompt=f"text {number}")
+
+
+def what_it_holds(record: dict[str, Any], number: int, file: Path) -> None:
+    params = record.setdefault("params", {})
+    params["messages"] = [{"role": "user", "content": f"text {number}"}]
+    record["custom_id"] = f"r-{number}"
+
+
+def with_documents(record: dict[str, Any], number: int, file: Path) -> None:
+    itself(record, number, file)
+    record["documents"] = [file.as_uri()]
+
+
+@pytest.mark.parametrize("change", [itself, what_it_holds, with_documents])
+@pytest.mark.parametrize("trial", [None, 3, Trial(records=3, pick="random")])
+def test_a_generator_may_go_on_to_change_what_it_has_yielded(
+    emulator: Emulator, tmp_path: Path, change: Callable[..., None], trial: Any
+) -> None:
+    def source() -> Iterator[dict[str, Any]]:
+        record: dict[str, Any] = {}
+        for number in range(12):
+            change(record, number, tmp_path / "note.txt")
+            yield record
+
+    emulator.settings(duration=0)
+    (tmp_path / "note.txt").write_text("A note.")
+    operator(tmp_path, source, trial=trial, documents_from=[tmp_path.as_uri()]).execute(Try().context)
+    sent = [
+        (request["custom_id"], request["params"]["messages"][0]["content"])
+        for file in sorted(tmp_path.rglob("requests-*"))
+        for request in map(json.loads, file.read_text().splitlines())
+    ]
+    assert len(sent) == (3 if trial else 12)
+    for custom_id, content in sent:
+        text = content if isinstance(content, str) else content[-1]["text"]
+        assert re.match(r"r-\d+", custom_id)[0] == text.replace("text ", "r-")  # type: ignore[index]
 
 
 @pytest.fixture

@@ -36,6 +36,7 @@ from airflow_claude_batch.batches.requests.document_blocks import (
     suffix_of,
     too_large,
 )
+from airflow_claude_batch.batches.requests.objects import held
 from airflow_claude_batch.batches.requests.request import describe
 from airflow_claude_batch.batches.storage import BLOCK, Folder
 
@@ -83,7 +84,12 @@ class DocumentReader:
     _coming: dict[str, Future[bytes]] = field(default_factory=dict)
 
     def ahead(self, records: Iterable[Any], column: str) -> Iterator[Any]:
-        """The same records, each a little later: meanwhile the documents in ``column`` are on their way."""
+        """The same records, those with documents a little later: meanwhile these are on their way.
+
+        Args:
+            records: Of a source.
+            column: Of their documents.
+        """
         waiting: deque[Any] = deque()
         with ThreadPoolExecutor(FETCHED_AHEAD, thread_name_prefix="claude-batch-documents") as pool:
             for record in records:
@@ -92,7 +98,10 @@ class DocumentReader:
                     documents = record.get(column)
                 if documents is not None:
                     self._fetch_ahead(documents, pool)
-                waiting.append((record, documents))
+                if not waiting and not self._coming:  # nothing is on its way
+                    yield from self._handed_over(record, documents)
+                    continue
+                waiting.append((held(record), documents))
                 if len(waiting) > FETCHED_AHEAD:
                     yield from self._handed_over(*waiting.popleft())
             while waiting:

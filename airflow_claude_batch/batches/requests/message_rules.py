@@ -16,6 +16,7 @@ from airflow_claude_batch.batches.requests.content_rules import (
     say_text_only,
     unknown_key,
 )
+from airflow_claude_batch.batches.requests.objects import held
 from airflow_claude_batch.batches.requests.request import describe
 from airflow_claude_batch.batches.requests.sdk_words import known_to_the_sdk, named
 from airflow_claude_batch.batches.requests.strict_schemas import Problem
@@ -77,7 +78,7 @@ class MessageRules:
             if (problem := next(_problems(params, self._betas), None)) is not None:
                 raise problem.of_record(index)
             self._breakpoints = sum(1 for _ in _controls_of_shared(params))
-            self._last = given
+            self._last = held(given)  # by value: whoever made them may change them
         if say_text_only(params["messages"]):
             return
         if (problem := problem_of_messages(params["messages"], betas=self._betas)) is not None:

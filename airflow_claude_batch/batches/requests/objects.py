@@ -14,6 +14,18 @@ from typing import Any
 _COLUMNAR = ("pandas", "polars", "pyarrow", "numpy")
 """Whose objects have keys that are columns, not fields."""
 
+_HELD_LEVELS = 200
+"""Mappings and lists in each other that are copied; a record with more is refused."""
+
+
+def held(record: Any, levels: int = _HELD_LEVELS) -> Any:
+    """A record to keep while others are read: whoever made it may go on to change its mappings and lists."""
+    if levels and type(record) is dict:
+        return {key: held(item, levels - 1) for key, item in record.items()}
+    if levels and type(record) is list:
+        return [held(item, levels - 1) for item in record]
+    return record
+
 
 def fields_of(value: Any) -> Mapping[str, Any] | None:
     """The fields of an object that has such, by name; None where it is no record.

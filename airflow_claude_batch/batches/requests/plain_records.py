@@ -15,8 +15,10 @@ from airflow_claude_batch.batches.requests.parameters import MESSAGE_PARAMETERS,
 from airflow_claude_batch.batches.requests.prompt_requests import PromptRequests
 from airflow_claude_batch.batches.requests.request import MOST_LEVELS, Request, is_json
 
-MOST_SHAPES = 64
-"""Sets of parameters that are remembered."""
+MOST_SHAPES, MOST_BYTES = 64, 65_536
+"""Sets of parameters that are remembered, and how large one of them may be, as JSON."""
+MOST_MISSES = 1_000
+"""Records in a row after which nothing more is expected of what is remembered."""
 
 _PARAMETERS = frozenset(MESSAGE_PARAMETERS | REFUSED_PARAMETERS.keys())
 _OTHER_KEYS = ("custom_id", "prompt", "params")
@@ -38,6 +40,8 @@ class PlainRecords:
         self._name = name
         self._shapes: dict[bytes, PromptRequests] = {}
         """By the parameters that the record gives, as JSON."""
+        self._misses = 0
+        """Records since the last one that was like one before."""
 
     def __call__(self, record: Any, index: int) -> Request | None:
         """The request of a record; None where it has to be looked at in full.
@@ -49,18 +53,20 @@ class PlainRecords:
         Raises:
             InputError: For text that JSON cannot hold, such as half a surrogate pair.
         """
-        split = _split(record)
-        if split is None:
+        if self._misses >= MOST_MISSES or (split := _split(record)) is None:
             return None
         shape, text, columns = split
         requests = self._shapes.get(shape)
+        self._misses = self._misses + 1 if requests is None else 0
         if requests is None or not is_json(columns) or (custom_id := self._name(record, index)) is None:
             return None
         return requests(custom_id, text, columns, index)
 
     def learn(self, record: Any, request: Request) -> None:
         """Remember what a record asked for that was looked at in full, and found right."""
-        if len(self._shapes) < MOST_SHAPES and (split := _split(record)) is not None:
+        if len(self._shapes) >= MOST_SHAPES or (split := _split(record)) is None:
+            return
+        if len(split[0]) <= MOST_BYTES:
             # Of the line: what the record holds may be changed by whoever made it.
             params = _decode(request.line)["params"]
             self._shapes[split[0]] = PromptRequests({**params, "messages": None})

@@ -123,7 +123,7 @@ class RequestEncoder:
         if record.get("params") is None:
             return self._split_short(record, index, faults)
         params, columns = dict(self.defaults), {}
-        for key, value in record.items() if len(record) > 2 else ():
+        for key, value in record.items():
             if key == "prompt" or key in MESSAGE_PARAMETERS or key in REFUSED_PARAMETERS:
                 rule = "a record with params holds its message parameters in there, not beside it"
                 faults.append(Fault(index=index, where=key, value=describe(value), rule=rule))

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, assert_never
 
+from airflow_claude_batch.batches.requests.objects import held
+
 Pick = Literal["first", "spread", "random"]
 """Which records: the first ones, ones from everywhere at equal distances, or any."""
 SEED = 19
@@ -58,7 +60,7 @@ class Sample:
                 every *= 2
                 if number % every:
                     continue
-            kept.append(record)
+            kept.append(held(record))
         wanted = min(len(kept), self.records)
         yield from (kept[number * len(kept) // wanted] for number in range(wanted))
 
@@ -67,7 +69,7 @@ class Sample:
         kept: list[tuple[int, Any]] = []
         for number, record in self._counted(records):
             if len(kept) < self.records:
-                kept.append((number, record))
+                kept.append((number, held(record)))
             elif (place := draw.randrange(number + 1)) < self.records:
-                kept[place] = (number, record)
+                kept[place] = (number, held(record))
         yield from (record for _, record in sorted(kept, key=lambda pair: pair[0]))

@@ -81,10 +81,11 @@ class Problem(NamedTuple):
 
 
 class StrictSchemas:
-    """Checks the schemas of requests; those of the request before, or seen already, cost nothing."""
+    """Checks the schemas of requests; those of all requests, or seen already, cost little."""
 
     def __init__(self) -> None:
-        self._last: tuple[Any, Any] = (None, None)
+        self._own: tuple[Any, Any] = (None, None)
+        """The defaults' own, which nobody changes meanwhile as they may those of records."""
         self._known: dict[bytes, Problem | None] = {}
 
     def check_defaults(self, defaults: Mapping[str, Any]) -> None:
@@ -95,6 +96,7 @@ class StrictSchemas:
         """
         if (problem := self._problem(defaults)) is not None:
             raise problem.of_defaults()
+        self._own = (defaults.get("output_config"), defaults.get("tools"))
 
     def check(self, params: Mapping[str, Any], index: int) -> None:
         """Refuse what the API would in one request.
@@ -114,7 +116,7 @@ class StrictSchemas:
             rule = 'the API takes it as output_config={"format": …}'
             return Problem("output_format", "a schema of its own", rule)
         config, tools = params.get("output_config"), params.get("tools")
-        if config is self._last[0] and tools is self._last[1]:
+        if config is self._own[0] and tools is self._own[1]:
             return None
         format_ = config.get("format") if isinstance(config, Mapping) else None
         strict = list(_strict_tools(tools))
@@ -128,10 +130,7 @@ class StrictSchemas:
                 if len(self._known) >= MOST_KNOWN:
                     self._known.clear()
                 self._known[key] = _problem_of(format_, strict)
-        problem = self._known.get(key)
-        if problem is None:
-            self._last = (config, tools)  # held, so that nothing else gets their identity
-        return problem
+        return self._known.get(key)
 
 
 def asks_for_shape(params: Mapping[str, Any]) -> bool:

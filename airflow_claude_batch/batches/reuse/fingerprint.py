@@ -101,8 +101,9 @@ def _first_text(params: Mapping[str, Any]) -> str:
     content = params["messages"][0]["content"]
     if isinstance(content, str):
         return content
-    text: str = next((block["text"] for block in content if block.get("type") == "text"), "")
-    return text
+    texts = (block.get("text") for block in content if block.get("type") == "text")
+    text = next(texts, "")
+    return text if isinstance(text, str) else ""
 
 
 def _only_text(params: Mapping[str, Any]) -> str | None:
@@ -136,7 +137,8 @@ def _content(content: Any) -> Any:
         return content
     blocks = [_block(block) for block in content]
     if len(blocks) == 1 and isinstance(blocks[0], dict) and blocks[0].keys() == {"type", "text"}:
-        return blocks[0]["text"]
+        text = blocks[0]["text"]
+        return text if isinstance(text, str) else blocks
     return blocks
 
 

@@ -11,7 +11,7 @@ from airflow_claude_batch.batches.errors import InputError
 from airflow_claude_batch.batches.requests.builder import Recipe, RequestBuilder
 from airflow_claude_batch.batches.requests.document_access import DocumentAccess
 from airflow_claude_batch.batches.requests.documents import DocumentReader
-from airflow_claude_batch.batches.requests.plain_records import MOST_SHAPES
+from airflow_claude_batch.batches.requests.plain_records import MOST_BYTES, MOST_MISSES, MOST_SHAPES
 from airflow_claude_batch.batches.reuse.fingerprint import Fingerprints
 from airflow_claude_batch.batches.storage import Folder
 
@@ -62,6 +62,7 @@ def records() -> Iterator[dict[Any, Any]]:
         yield {"messages": messages, **short}
     for key, value in [*COLUMNS, ("prompt", "Hello"), ("model", "m"), ("params", None), ("params", "text")]:
         yield {**full, key: value}
+        yield {"params": params, key: value}
 
 
 def recipe(key: str | None, documents: bool) -> Recipe:
@@ -113,9 +114,33 @@ def test_what_a_record_held_may_change_afterwards() -> None:
     assert request.params["tools"][0]["name"] == "count"
 
 
+def test_what_was_found_right_is_looked_at_again_when_it_has_changed() -> None:
+    build = RequestBuilder(Recipe(), DEFAULTS)
+    config, tool = {"effort": "low"}, {"name": "t", "strict": True, "input_schema": {"type": "object"}}
+    tool["input_schema"] = {"type": "object", "properties": {}, "additionalProperties": False}
+    build(plain(0, output_config=config, tools=[tool]), 0)
+    config["effort"] = "turbo"
+    with pytest.raises(InputError, match="effort"):
+        build(plain(1, output_config=config, tools=[tool]), 1)
+    config["effort"] = "low"
+    tool["input_schema"]["oneOf"] = []
+    with pytest.raises(InputError, match="oneOf"):
+        build(plain(2, output_config=config, tools=[tool]), 2)
+
+
 def test_parameters_that_always_differ_are_not_remembered_for_ever() -> None:
     build = RequestBuilder(Recipe(), DEFAULTS)
     for number in range(2 * MOST_SHAPES):
         build(plain(number, system=f"Number {number}"), number)
     assert build._plain is not None
     assert len(build._plain._shapes) == MOST_SHAPES
+    assert build(plain(0, system="Number 0"), 0).shared is not None
+    for number in range(MOST_MISSES):
+        build(plain(number, system=f"Another {number}"), number)
+    assert build(plain(0, system="Number 0"), 0).shared is None
+
+
+def test_long_parameters_are_not_remembered() -> None:
+    build = RequestBuilder(Recipe(), DEFAULTS)
+    for number in range(2):
+        assert build(plain(number, system="x" * MOST_BYTES), number).shared is None

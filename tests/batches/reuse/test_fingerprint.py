@@ -101,3 +101,11 @@ def test_betas_and_a_version_tell_requests_apart_and_their_order_does_not() -> N
     }
     assert len(taken) == 4
     assert fingerprint(BASE, "b2", "b1") in taken
+
+
+@pytest.mark.parametrize(
+    "block", [{"type": "text"}, {"type": "text", "text": None}, {"type": "text", "text": 7}]
+)
+def test_a_text_that_is_none_has_a_fingerprint_of_its_own(block: dict[str, Any]) -> None:
+    assert fingerprint(with_content(block)) != fingerprint(with_content(TEXT))
+    assert fingerprint({**BASE, "system": [block]}) != fingerprint({**BASE, "system": [TEXT]})
