@@ -35,6 +35,8 @@ _LOOKED_AT = (
     *("stop_sequences", "system", "cache_control"),
 )
 """All but the messages."""
+_SAME = object()
+"""As in all requests."""
 
 
 class MessageRules:
@@ -46,7 +48,10 @@ class MessageRules:
 
     def __init__(self, *, betas: bool = False) -> None:
         self._betas = betas
-        self._last: list[Any] = [self] * len(_LOOKED_AT)
+        self._own: list[Any] = [None] * len(_LOOKED_AT)
+        """What all requests have, which nobody changes meanwhile as they may what records have."""
+        self._last: list[Any] = []
+        """What was looked at last, by value."""
         self._breakpoints = 0
 
     def check_defaults(self, defaults: Mapping[str, Any], *, are_all: bool) -> None:
@@ -61,6 +66,7 @@ class MessageRules:
         """
         if (problem := next(_problems(defaults, self._betas, are_all=are_all), None)) is not None:
             raise problem.of_defaults()
+        self._own = [defaults.get(name) for name in _LOOKED_AT]
 
     def check(self, params: Mapping[str, Any], index: int) -> None:
         """Refuse what the API would in one request.
@@ -72,13 +78,13 @@ class MessageRules:
         Raises:
             InputError: Naming the place and the rule.
         """
-        get = params.get
-        given = [get(name) for name in _LOOKED_AT]
-        if given != self._last:  # which first looks whether they are the same objects
+        found = map(params.get, _LOOKED_AT)
+        given = [_SAME if one is own else one for one, own in zip(found, self._own, strict=True)]
+        if given != self._last:
             if (problem := next(_problems(params, self._betas), None)) is not None:
                 raise problem.of_record(index)
             self._breakpoints = sum(1 for _ in _controls_of_shared(params))
-            self._last = held(given)  # by value: whoever made them may change them
+            self._last = held(given)
         if say_text_only(params["messages"]):
             return
         if (problem := problem_of_messages(params["messages"], betas=self._betas)) is not None:
