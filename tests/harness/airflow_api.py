@@ -32,7 +32,7 @@ class AirflowApi:
     def __init__(self, url: str) -> None:
         self.url = url
         # trust_env off: a proxy has no business between two processes of this machine.
-        self._http = httpx.Client(base_url=url, timeout=30, trust_env=False)
+        self._http = httpx.Client(base_url=url, timeout=75, trust_env=False)
 
     def close(self) -> None:
         self._http.close()

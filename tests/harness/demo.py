@@ -67,7 +67,7 @@ def main() -> int:
     with only_one_at_a_time(arguments.folder), contextlib.ExitStack() as stack:
         try:
             return demo(arguments, stack)
-        except KeyboardInterrupt:
+        except Interrupted:
             say("stopping", "interrupted")
             return 130
         except (ProcessFailed, WaitTimeout) as error:
@@ -327,9 +327,17 @@ def say(who: str, what: str) -> None:
     print(f"{minutes:2}:{seconds:02}  {who:12}  {what}", flush=True)
 
 
+class Interrupted(BaseException):
+    """Someone wants this to end.
+
+    Not KeyboardInterrupt: where that goes through an `exec` of text, as in the making of a dataclass, Python
+    ends itself by SIGINT in the end, although it was caught.
+    """
+
+
 def interrupt(*_: object) -> None:
     ignore_interrupts()
-    raise KeyboardInterrupt
+    raise Interrupted
 
 
 def ignore_interrupts() -> None:

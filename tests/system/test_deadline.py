@@ -72,7 +72,8 @@ def delivered(airflow: LocalAirflow, emulator: Emulator, run_id: str, *, twice: 
     assert told["billed"] + told["direct"] == by_way == REQUESTS
     assert told["both_ways_count"] == told["billed_more_than_once_count"] == 0
     assert told["direct_answers"] - told["direct"] <= twice
-    assert len(emulator.journal(method="POST", path=CREATE)) == 1
+    # None where Airflow took longer to begin than until the deadline.
+    assert len(emulator.journal(method="POST", path=CREATE)) <= 1
     return summary
 
 
