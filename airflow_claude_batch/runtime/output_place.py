@@ -17,7 +17,7 @@ from airflow_claude_batch.common.map_index import variables_of
 from airflow_claude_batch.common.scalars import check_form, scalar, scalars
 from airflow_claude_batch.common.settings import open_folder, storage_root
 from airflow_claude_batch.common.xcoms import xcom_place
-from airflow_claude_batch.runtime.trying import is_dry_run
+from airflow_claude_batch.runtime.trying import conf_of, is_dry_run
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -51,8 +51,8 @@ def check_output(operator: Any, names: list[str], context: Context) -> None:
     schema = scalar("output_schema", operator.output_schema)
     if schema is not None:
         check_quotes(given["answer_policy"].quotes, OutputSchema.of(schema).json_schema)
-    conf = getattr(context.get("dag_run"), "conf", None) or {}
-    if given["output_path"] and not is_dry_run(scalar("dry_run", operator.dry_run), conf):
+    dry = is_dry_run(scalar("dry_run", operator.dry_run), conf_of(context))
+    if given["output_path"] and not dry:
         folder = output_folder(given["output_path"], context, of_map_index=operator.folder_per_map_index)
         _check_place(folder, None if given["overwrite"] else _home(operator, context))
 

@@ -51,7 +51,7 @@ from airflow_claude_batch.runtime.reuse import look_up
 from airflow_claude_batch.runtime.spending import JobSpending, prices_of
 from airflow_claude_batch.runtime.submit_input import SubmitInput, build_input, prompt_version
 from airflow_claude_batch.runtime.task import generation_of
-from airflow_claude_batch.runtime.trying import is_dry_run, plan, trial_of, without_asset_events
+from airflow_claude_batch.runtime.trying import conf_of, is_dry_run, plan, trial_of, without_asset_events
 from airflow_claude_batch.runtime.waiting import direct_calls, wait_for_submission
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class SubmitStep:
 
     def _run(self) -> Step:
         ti = self._context["ti"]
-        conf = getattr(self._context.get("dag_run"), "conf", None) or {}
+        conf = conf_of(self._context)
         self._given = given = replace(self._given, trial=trial_of(self._given.trial, conf))
         check_direct(
             given.betas,

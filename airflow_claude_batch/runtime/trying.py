@@ -70,6 +70,11 @@ def without_asset_events(context: Context) -> None:
         task.outlets = []
 
 
+def conf_of(context: Context) -> Mapping[str, Any]:
+    """What the DAG run was triggered with."""
+    return getattr(context.get("dag_run"), "conf", None) or {}
+
+
 def is_dry_run(asked: bool | None, conf: Mapping[str, Any]) -> bool:
     """Whether nothing is to be sent."""
     return bool(asked or scalar("dry_run", conf.get(DRY_RUN)))

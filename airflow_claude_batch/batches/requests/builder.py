@@ -156,7 +156,7 @@ class RequestBuilder:
             self._recipe.requirements.add(params)
             self._is_noted |= request.shared is not None
         if self._plain is not None:
-            self._plain.learn(given, request)
+            self._plain.learn(request)
         return request
 
     def _plain_id(self, record: dict[str, Any], index: int) -> str | None:

@@ -14,11 +14,11 @@ from typing import Any
 _COLUMNAR = ("pandas", "polars", "pyarrow", "numpy")
 """Whose objects have keys that are columns, not fields."""
 
-_HELD_LEVELS = 200
-"""Mappings and lists in each other that are copied; a record with more is refused."""
+MOST_LEVELS = 200
+"""Mappings and lists in each other. What is deeper is no data, and what reads it back has a limit, too."""
 
 
-def held(record: Any, levels: int = _HELD_LEVELS) -> Any:
+def held(record: Any, levels: int = MOST_LEVELS) -> Any:
     """A record to keep while others are read: whoever made it may go on to change its mappings and lists."""
     if levels and type(record) is dict:
         return {key: held(item, levels - 1) for key, item in record.items()}

@@ -11,9 +11,10 @@ from typing import Any
 
 import msgspec
 
+from airflow_claude_batch.batches.requests.objects import MOST_LEVELS
 from airflow_claude_batch.batches.requests.parameters import MESSAGE_PARAMETERS, REFUSED_PARAMETERS
 from airflow_claude_batch.batches.requests.prompt_requests import PromptRequests
-from airflow_claude_batch.batches.requests.request import MOST_LEVELS, Request, is_json
+from airflow_claude_batch.batches.requests.request import Request, is_json
 
 MOST_SHAPES, MOST_BYTES = 64, 65_536
 """Sets of parameters that are remembered, and how large one of them may be, as JSON."""
@@ -40,6 +41,8 @@ class PlainRecords:
         self._name = name
         self._shapes: dict[bytes, PromptRequests] = {}
         """By the parameters that the record gives, as JSON."""
+        self._new: bytes | None = None
+        """The parameters of the record that was looked at last, where they are not remembered."""
         self._misses = 0
         """Records since the last one that was like one before."""
 
@@ -53,23 +56,25 @@ class PlainRecords:
         Raises:
             InputError: For text that JSON cannot hold, such as half a surrogate pair.
         """
+        self._new = None
         if self._misses >= MOST_MISSES or (split := _split(record)) is None:
             return None
         shape, text, columns = split
         requests = self._shapes.get(shape)
         self._misses = self._misses + 1 if requests is None else 0
+        if requests is None:
+            self._new = shape
         if requests is None or not is_json(columns) or (custom_id := self._name(record, index)) is None:
             return None
         return requests(custom_id, text, columns, index)
 
-    def learn(self, record: Any, request: Request) -> None:
-        """Remember what a record asked for that was looked at in full, and found right."""
-        if len(self._shapes) >= MOST_SHAPES or (split := _split(record)) is None:
-            return
-        if len(split[0]) <= MOST_BYTES:
+    def learn(self, request: Request) -> None:
+        """Remember what the last record asked for, which was looked at in full, and found right."""
+        shape = self._new
+        if shape is not None and len(shape) <= MOST_BYTES and len(self._shapes) < MOST_SHAPES:
             # Of the line: what the record holds may be changed by whoever made it.
             params = _decode(request.line)["params"]
-            self._shapes[split[0]] = PromptRequests({**params, "messages": None})
+            self._shapes[shape] = PromptRequests({**params, "messages": None})
 
 
 def _split(record: Any) -> tuple[bytes, str, dict[str, Any]] | None:

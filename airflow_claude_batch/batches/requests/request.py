@@ -20,7 +20,13 @@ from typing import Any
 import msgspec
 
 from airflow_claude_batch.batches.errors import Fault, InputError
-from airflow_claude_batch.batches.requests.objects import fields_of, is_missing, plain, repeated_names
+from airflow_claude_batch.batches.requests.objects import (
+    MOST_LEVELS,
+    fields_of,
+    is_missing,
+    plain,
+    repeated_names,
+)
 from airflow_claude_batch.batches.requests.parameters import (
     MESSAGE_PARAMETERS,
     REFUSED_PARAMETERS,
@@ -29,9 +35,6 @@ from airflow_claude_batch.batches.requests.parameters import (
 
 CUSTOM_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 """Form of a custom_id (source: the API's documentation of message batches)."""
-
-MOST_LEVELS = 200
-"""Mappings and lists in each other. What is deeper is no data, and what reads it back has a limit, too."""
 
 _encode = msgspec.json.Encoder().encode
 
