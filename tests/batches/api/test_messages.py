@@ -8,16 +8,20 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import anthropic
 import pytest
 
-from airflow_claude_batch.batches.api import messages
+from airflow_claude_batch.batches.api import aio_client, messages
 from airflow_claude_batch.batches.api.aio_client import LARGE_BODY
 from airflow_claude_batch.batches.api.messages import Answer, MessagesApi
 from airflow_claude_batch.emulator.testing import MESSAGES, Emulator
+from tests.gateway import JSON
+from tests.gateway import Gateway as TlsGateway
 
+MESSAGE = (200, JSON, b'{"type":"message"}')
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
 
 
@@ -146,3 +150,20 @@ def test_what_comes_too_late_or_not_at_all_is_the_sdk_s_own_exception(
     monkeypatch.setattr(messages, "ANSWER_SECONDS", 0.2)
     with pytest.raises(anthropic.APITimeoutError):
         ask(emulator.url)
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_gateway_s_own_certificate_is_trusted_where_the_environment_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with TlsGateway(lambda path: MESSAGE, certificate=tmp_path) as gateway:
+        with pytest.raises(anthropic.APIConnectionError):
+            ask(gateway.url)
+        assert gateway.paths == []
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "gateway.pem"))
+        aio_client._certificates.cache_clear()  # they are read once a process
+        try:
+            assert ask(gateway.url).message == MESSAGE[2]
+        finally:
+            aio_client._certificates.cache_clear()
+    assert gateway.paths == ["/v1/messages"]
