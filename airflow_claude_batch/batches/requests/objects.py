@@ -141,9 +141,9 @@ def to_python(value: Any) -> Any:
     """A value for a template: missing ones are None, objects mappings; dates stay what they are."""
     if isinstance(value, str) and not isinstance(value, enum.Enum):
         return value
-    if is_missing(value):
-        return None
     value = plain(value)
+    if is_missing(value):  # as a scalar of numpy or Arrow, or an enumeration's member, it may not show
+        return None
     if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
         return [to_python(item) for item in value]
     fields = fields_of(value)

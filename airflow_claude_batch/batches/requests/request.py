@@ -197,12 +197,11 @@ def as_json(record: Any, index: int, is_parameter: Callable[[str], bool]) -> dic
     copy: dict[str, Any] = {}
     for given, value in fields.items():
         key = plain(given)
-        if isinstance(key, str):
+        if isinstance(key, str) and key not in copy:
             nulls = not is_parameter(key)
             copy[str(key)] = to_json(value, index, str(key), faults, nulls=nulls, levels=MOST_LEVELS - 1)
         else:
-            rule = "the names of columns are text"
-            faults.append(Fault(index=index, where="record", value=describe(key), rule=rule))
+            faults.append(_no_key(key, index, "record", "the names of columns are text"))
     if faults:
         raise InputError(faults)
     return copy
@@ -340,13 +339,20 @@ def _json_mapping(
     copy = {}
     for given, item in fields.items():
         key = plain(given)
-        if isinstance(key, str):
+        if isinstance(key, str) and key not in copy:
             where = f"{path}.{key}".lstrip(".")
             copy[str(key)] = to_json(item, index, where, faults, nulls=nulls, levels=levels)
         else:
-            rule = "keys are text in JSON"
-            faults.append(Fault(index=index, where=path or "record", value=describe(key), rule=rule))
+            faults.append(_no_key(key, index, path or "record", "keys are text in JSON"))
     return copy
+
+
+def _no_key(key: Any, index: int, where: str, rule: str) -> Fault:
+    """For a key that is no text, or that another one is as text: an enumeration's member and its value."""
+    if not isinstance(key, str):
+        return Fault(index=index, where=where, value=describe(key), rule=rule)
+    rule = "a key comes once; an enumeration's member is its value, and another key is that, too"
+    return Fault(index=index, where=where, value=shorten(key), rule=rule)
 
 
 def _json_scalar(value: Any, index: int, path: str, faults: list[Fault]) -> Any:

@@ -14,6 +14,7 @@ from airflow_claude_batch.batches.errors import (
     InputError,
     missing_package,
 )
+from airflow_claude_batch.batches.requests.files.arrow_values import converter
 from airflow_claude_batch.batches.requests.files.rows import Broken, Row
 from airflow_claude_batch.batches.requests.objects import library_of, null_if_missing
 from airflow_claude_batch.batches.requests.request import describe, shorten
@@ -102,17 +103,38 @@ def _arrow_rows(batches: Any, names: list[str]) -> Iterator[Row]:
 
 def _python_rows(part: Any, first: int) -> list[Row]:
     try:
-        return list(part.to_pylist())
+        return _rows_of(part)
     except Exception:  # noqa: BLE001  # Arrow raises all kinds; which row it is shows when each is read alone
         return [_python_row(part.slice(place, 1), first + place) for place in range(part.num_rows)]
 
 
 def _python_row(part: Any, number: int) -> Row:
     try:
-        return dict(part.to_pylist()[0])
+        return _rows_of(part)[0]
     except Exception as error:  # noqa: BLE001
         rule = "Python has no form for a value of this row; make text of its column, or leave it out"
         return Broken(where=f"row {number} of the table", value=type(error).__name__, rule=rule)
+
+
+def _rows_of(part: Any) -> list[Row]:
+    columns = [_values(column) for column in part.columns]
+    names = part.schema.names
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def _values(array: Any) -> list[Any]:
+    """The values of a column. Of maps and intervals Arrow makes lists; here they are what files have."""
+    return converter(array.type)(array) if _holds_maps_or_intervals(array.type) else list(array.to_pylist())
+
+
+def _holds_maps_or_intervals(type_: Any) -> bool:
+    from pyarrow import types
+
+    if types.is_map(type_) or types.is_interval(type_):
+        return True
+    inner = [type_.field(place).type for place in range(type_.num_fields)]
+    inner += [getattr(type_, name) for name in ("value_type", "storage_type") if hasattr(type_, name)]
+    return any(map(_holds_maps_or_intervals, inner))
 
 
 def _as_reader(table: Any) -> Any:

@@ -145,6 +145,32 @@ def test_a_template_sees_dates_as_dates_and_enumerations_as_values() -> None:
     assert prompt_of(build(record, prompt="{{ day.year }} {{ color }}{{ none }}")) == "2026 red"
 
 
+class Missing(enum.Enum):
+    NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    "value", [np.float32("nan"), np.float16("nan"), pa.scalar(float("nan")), Missing.NAN]
+)
+def test_a_missing_value_of_any_kind_is_an_empty_place_in_a_template(value: Any) -> None:
+    built = build({"v": value, "inner": [value]}, prompt="<{{ v }}> {{ inner }}")
+    assert (prompt_of(built), built["columns"]) == ("<> [None]", {"v": None, "inner": [None]})
+
+
+class Name(enum.Enum):
+    BODY = "body"
+
+
+@pytest.mark.parametrize(
+    "record",
+    [{"prompt": "Hi", Name.BODY: 1, "body": 2}, {"prompt": "Hi", "v": [{"body": 2, Name.BODY: 1}]}],
+)
+@pytest.mark.parametrize("template", [None, "{{ record | length }}"])
+def test_of_two_keys_that_are_one_text_none_is_lost_unsaid(record: Any, template: str | None) -> None:
+    with pytest.raises(InputError, match=r"'body': a key comes once"):
+        build(record, prompt=template)
+
+
 def nested(levels: int) -> Any:
     value: Any = "bottom"
     for _ in range(levels):
@@ -273,6 +299,30 @@ def test_a_value_of_an_arrow_table_that_python_cannot_hold_costs_its_own_row_onl
     assert [part.request_count for part in spooled.parts] == [2, 1]
     [rejected] = read_rejected(folder, spooled.parts[1].inputs)
     assert msgspec.json.decode(rejected.input) is None, "the row itself could not be read"
+
+
+def test_a_map_of_an_arrow_table_is_an_object_as_in_a_file() -> None:
+    maps = pa.array([[("a", 1), ("b", None)], None], pa.map_(pa.string(), pa.int64()))
+    deeper = pa.array([{"m": [("x", "y")]}, None], pa.struct({"m": pa.map_(pa.string(), pa.string())}))
+    numbers = pa.array([[(7, "x")], []], pa.map_(pa.int32(), pa.string()))
+    table = pa.table({"maps": maps, "deeper": deeper, "numbers": numbers})
+    assert list(read_records(table, {}, lambda _: None)) == [  # type: ignore[arg-type]
+        {"maps": {"a": 1, "b": None}, "deeper": {"m": {"x": "y"}}, "numbers": {"7": "x"}},
+        {"maps": None, "deeper": None, "numbers": {}},
+    ]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([(1, 2, 3)], pa.month_day_nano_interval()),
+        pa.array([[("a", 1), ("a", 2)]], pa.map_(pa.string(), pa.int64())),
+    ],
+)
+def test_a_value_of_an_arrow_table_that_would_become_another_is_a_fault(values: Any) -> None:
+    [row] = read_records(pa.table({"v": values}), {}, lambda _: None)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="row 0 of the table"):
+        build(row)
 
 
 def test_a_callable_yields_tables_chunks_and_records() -> None:
