@@ -185,6 +185,25 @@ def test_csv_that_cannot_be_told_is_refused(tmp_path: Path, content: str | bytes
     assert re.search(rule, refusal(read(tmp_path, "a.csv", content)).rule)
 
 
+@pytest.mark.parametrize("mark", [",", "\t"])
+@pytest.mark.parametrize(
+    ("first", "last"), [("\\N", "C:\\new"), ("C:\\new", "\\N"), ("\\N", "C:\\New")], ids=lambda field: field
+)
+@pytest.mark.parametrize("rows", [0, 150, 20_000])
+def test_a_backslash_beside_missing_values_is_nothing_to_guess_wherever_both_stand(
+    tmp_path: Path, first: str, last: str, rows: int, mark: str
+) -> None:
+    between = "".join(f"{number},some text\n" for number in range(rows))
+    content = f"id,text\na,{first}\n{between}b,{last}\n".replace(",", mark)
+    found = read(tmp_path, "a.csv", content)
+    if mark == "\t" and (first == "\\N" or rows == 0):  # databases that write tabs escape
+        assert found[-1]["text"] in ("C:\new", "C:New", None)
+    else:
+        assert "say escape=" in refusal(found).rule
+    kept = read(tmp_path, "a.csv", content, escape="")
+    assert [kept[0]["text"], kept[-1]["text"]] == [None if text == "\\N" else text for text in (first, last)]
+
+
 SPECTRUM: dict[str, tuple[str, Any]] = {
     "comma_in_quotes": (
         'first,address\nJohn,"120 any st., Anytown, WW"\n',
@@ -233,6 +252,58 @@ def test_json_files_are_lines_arrays_or_records_one_after_the_other(
     tmp_path: Path, content: str | bytes
 ) -> None:
     assert read(tmp_path, "a.json", content) == [{"a": 1}, {"a": "]}"}]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        '[{"a": 1}, {"a": 2}]',
+        '\ufeff[\n  {"a": 1},\n  {"a": 2}\n]\n',
+        '{"a": 1}\n{"a": 2}\n',
+        '{\n"a": 1\n}{"a": 2}',
+    ],
+)
+def test_json_under_the_name_of_csv_is_no_csv_without_rows(tmp_path: Path, name: str, content: str) -> None:
+    assert read(tmp_path, name, content) == [{"a": 1}, {"a": 2}]
+
+
+@pytest.mark.parametrize("content", ["[a],b\n1,2\n", "{a},b\n1,2\n"])
+def test_a_bracket_does_not_make_json_of_csv(tmp_path: Path, content: str) -> None:
+    [row] = read(tmp_path, "a.csv", content)
+    assert list(row.values()) == ["1", "2"]
+
+
+def test_json_is_a_column_of_csv_where_somebody_says_so(tmp_path: Path) -> None:
+    rows = read(tmp_path, "a.csv", '{"a": 1}\n{"a": 2}\n', header=["a"], delimiter="\t")
+    assert rows == [{"a": '{"a": 1}'}, {"a": '{"a": 2}'}]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"id": [1, 2], "text": ["one", "two"]}',
+        '{"id": {"3": 1, "7": 2}, "text": {"3": "one", "7": "two"}}',
+        '{"text": {"0": "one", "1": "two"}}',
+        '{"columns": ["id", "text"], "index": [0, 1], "data": [[1, "one"], [2, "two"]]}',
+        '{"data": [{"id": 1}, {"id": 2}]}',
+    ],
+)
+def test_one_object_that_holds_columns_is_no_record(tmp_path: Path, content: str) -> None:
+    assert "record" in refusal(read(tmp_path, "a.json", content)).rule
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"id": 1, "tags": ["x", "y"]}',
+        '{"en": {"title": "x"}, "de": {"title": "y"}}',
+        '{"a": [1], "b": [2]}',
+        "{}",
+    ],
+)
+def test_one_object_of_another_kind_is_a_record(tmp_path: Path, content: str) -> None:
+    assert read(tmp_path, "a.json", content) == [json.loads(content)]
 
 
 # As JSONTestSuite names them: what a parser must take (y), must refuse (n), may do either with (i).

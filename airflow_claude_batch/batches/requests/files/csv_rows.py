@@ -11,7 +11,6 @@ from itertools import chain
 from typing import IO, Any, cast
 
 from airflow_claude_batch.batches.requests.files.dialect import (
-    Dialect,
     Found,
     ends_with_delimiter,
     find_dialect,
@@ -34,6 +33,7 @@ from airflow_claude_batch.batches.storage import LineTooLongError
 NULL = "\\N"
 """How MySQL, PostgreSQL, Hive and Snowflake write a missing value."""
 _ESCAPED = re.compile(r"\\([\\Nnrt0bZ])")
+_UNDECIDED = "it is text (PostgreSQL) or escapes (MySQL, Snowflake): say escape='' or escape='\\\\'"
 _NULL_MARK = "\ufdd0"  # a code point that is no character, while csv takes the backslash off
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "0": "\0", "b": "\b", "Z": "\x1a"}
 
@@ -112,15 +112,33 @@ class _Lines:
     odd = False
     """Whether the row under way holds what may be a missing value, or a quote after a blank."""
 
-    def of(self, text: Iterator[str], dialect: Dialect) -> Iterator[str]:
+    def of(self, text: Iterator[str], found: Found) -> Iterator[str]:
         """The lines, without a byte order mark and what a first line says of the delimiter."""
+        dialect = found.dialect
         blank_and_quote = f"{dialect.delimiter} {dialect.quote}" if dialect.quote else NULL
         lines = chain.from_iterable(self._blocks(text, blank_and_quote))
         first = next(lines, "")
         if separator_line(first) is not None:
             first = "\n"  # it counts as a line all the same
-        whole = chain([first.removeprefix("\ufeff")] if first else [], lines)
+        whole: Iterator[str] = chain([first.removeprefix("\ufeff")] if first else [], lines)
+        if found.undecided:
+            whole = self._decided(whole, dialect.delimiter)
         return map(_unescape, whole) if dialect.escape == "\\" else whole
+
+    def _decided(self, lines: Iterator[str], delimiter: str) -> Iterator[str]:
+        """The lines, as far as missing values and other backslashes do not come together.
+
+        Where missing values are backslash and N, others are text (PostgreSQL) or escapes (MySQL).
+        """
+        nulls = others = False
+        for line in lines:
+            if "\\" in line:
+                fields = line.rstrip("\r\n").split(delimiter)
+                nulls = nulls or NULL in fields
+                others = others or any("\\" in field and field != NULL for field in fields)
+                if nulls and others:
+                    raise UnreadableFileError(_UNDECIDED, "a backslash", f"line {self.start}")
+            yield line
 
     def _blocks(self, text: Iterator[str], blank_and_quote: str) -> Iterator[Iterable[str]]:
         first, begun = 1, 0  # number of the block's first line; characters of the row under way before it
@@ -190,7 +208,7 @@ def _character(match: re.Match[str]) -> str:
 def _rows(
     stored: Stored, options: ReadOptions, found: Found, lines: _Lines, text: Iterator[str]
 ) -> Iterator[Row]:
-    reader = found.dialect.reader(lines.of(text, found.dialect))
+    reader = found.dialect.reader(lines.of(text, found))
     shape = _Shape(stored, options, found, _header(reader, options, lines))
     names, width, plain = shape.names, shape.width, shape.plain
     lines.start, lines.odd = reader.line_num + 1, False

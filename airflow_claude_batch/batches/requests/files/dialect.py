@@ -116,6 +116,8 @@ class Found:
     """Them."""
     guesses: list[str]
     """What of the dialect was found out rather than said or usual."""
+    undecided: bool = False
+    """Whether a missing value and another backslash, both in one file, leave open what the latter is."""
 
 
 def find_dialect(sample: str, *, whole: bool, options: ReadOptions, tabs: bool) -> Found:
@@ -151,8 +153,15 @@ def find_dialect(sample: str, *, whole: bool, options: ReadOptions, tabs: bool) 
     best = best if best is not None and best.width > 1 else _likeliest(trials)
     if said is None and best.width == 1:
         _refuse_hidden_columns(best, trials)
-    best = _with_habits(best, lines, whole, options)
-    return Found(dialect=best.dialect, rows=best.rows, guesses=_guesses(usual, best.dialect))
+    escape, best = best.dialect.escape, _with_habits(best, lines, whole, options)
+    found = best.dialect
+    undecided = options.escape is None and not escape and not _is_quoted(found, lines)
+    return Found(
+        dialect=found,
+        rows=best.rows,
+        guesses=_guesses(usual, found),
+        undecided=undecided and not (found.escape and found.delimiter == "\t"),
+    )
 
 
 def _delimiters(usual: Dialect, said: str | None) -> Iterator[str]:
@@ -280,21 +289,13 @@ def _with_habits(best: _Trial, lines: Sequence[str], whole: bool, options: ReadO
         return best if trial.failed else trial
     if len(header) > 1 and others and all(field[:1] == " " for row in rows for field in row[1:]):
         dialect = replace(dialect, skip_blanks=True)
-    quoted = dialect.quote and any(dialect.quote in line for line in lines)
-    if options.escape is None and not quoted and any("\\N" in row for row in others):
-        if dialect.delimiter != "\t":
-            _refuse_other_backslashes(lines if whole else lines[:-1], dialect.delimiter)
+    if options.escape is None and not _is_quoted(dialect, lines) and any("\\N" in row for row in others):
         dialect = replace(dialect, escape="\\")
     return best if dialect == best.dialect else _try(dialect, lines, whole)
 
 
-def _refuse_other_backslashes(lines: Sequence[str], delimiter: str) -> None:
-    """Where missing values are backslash and N, other backslashes are text (PostgreSQL) or escape (MySQL)."""
-    for number, line in enumerate(lines, 1):
-        fields = line.rstrip("\r\n").split(delimiter)
-        if any("\\" in field and field != "\\N" for field in fields):
-            rule = "it is text (PostgreSQL) or escapes (MySQL, Snowflake): say escape='' or escape='\\\\'"
-            raise UnreadableFileError(rule, "a backslash", f"line {number}")
+def _is_quoted(dialect: Dialect, lines: Sequence[str]) -> bool:
+    return dialect.quote != "" and any(dialect.quote in line for line in lines)
 
 
 def _guesses(usual: Dialect, found: Dialect) -> list[str]:

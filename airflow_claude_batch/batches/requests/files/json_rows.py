@@ -79,6 +79,15 @@ def _chosen(rows: Iterator[Row], columns: list[str]) -> Iterator[Row]:
         yield row if isinstance(row, Broken) else {name: row[name] for name in columns if name in row}
 
 
+def is_json(head: bytes) -> bool:
+    """Whether a file that begins so is JSON, whatever its name says: an array of objects, or objects."""
+    start = head.removeprefix(_BOM).lstrip(_BLANK)
+    first = start.partition(b"\n")[0].strip(_BLANK)
+    if start[:1] == b"[":
+        return start[1:].lstrip(_BLANK)[:1] == b"{"
+    return start[:1] == b"{" and (first == b"{" or _record(first) is not None)
+
+
 def _is_lines(head: bytes) -> bool:
     """Whether the first line is a record by itself, and not the only one."""
     first, _, rest = head.lstrip(_BLANK).partition(b"\n")
@@ -160,14 +169,31 @@ def _one_after_the_other(stored: Stored, file: IO[bytes]) -> Iterator[Row]:
 def _unwrapped(stored: Stored, row: dict[str, Any]) -> Row:
     """The one object of a file, unless it is plainly no record but holds them."""
     values = list(row.values())
-    if len(values) == 1 and isinstance(values[0], list) and values[0]:
-        wraps = all(isinstance(item, dict) for item in values[0])
-        rule = "the file is one object around a list; write the list alone, or one record a line"
-    else:
-        keys = {tuple(value) if isinstance(value, dict) else () for value in values}
-        wraps = len(values) > 1 and len(keys) == 1 and "0" in next(iter(keys))
-        rule = "the file holds a list for each column; write records (pandas: orient='records')"
-    return Broken(where=stored.url, value=f"{len(row)} keys", rule=rule) if wraps else row
+    rule = ""
+    if len(values) == 1 and isinstance(values[0], list):
+        if values[0] and all(isinstance(item, dict) for item in values[0]):
+            rule = "the file is one object around a list; write the list alone, or one record a line"
+    elif _are_columns(values) or row.keys() == _SPLIT:
+        rule = (
+            "the file holds a list for each column; write records (pandas: orient='records'), or, where it "
+        )
+        rule += "is one record, one line of a .jsonl file"
+    return Broken(where=stored.url, value=f"{len(row)} keys", rule=rule) if rule else row
+
+
+_SPLIT = {"columns", "index", "data"}
+"""What pandas writes with ``orient="split"``."""
+
+
+def _are_columns(values: list[Any]) -> bool:
+    """Whether values are columns: of pandas, with the numbers of rows, or lists of equally many values."""
+    if values and all(isinstance(value, dict) for value in values):
+        names = list(values[0])
+        return names != [] and all(map(str.isdecimal, names)) and all(list(one) == names for one in values)
+    if not all(isinstance(value, list) and len(value) > 1 for value in values):
+        return False
+    items = chain.from_iterable(values)
+    return len(set(map(len, values))) == 1 and not any(isinstance(item, (list, dict)) for item in items)
 
 
 def _without_mark(file: IO[bytes]) -> IO[bytes]:

@@ -44,6 +44,11 @@ class ReadOptions:
     literal: bool = False
     """Whether ``*``, ``?`` and ``[`` in names are characters like any other."""
 
+    @property
+    def says_csv(self) -> bool:
+        """Whether there is a word of what only CSV has."""
+        return any((self.delimiter, self.quote, self.escape, self.header))
+
     def __post_init__(self) -> None:
         for name, allowed in (("format", FORMATS), ("compression", COMPRESSIONS)):
             value = getattr(self, name)

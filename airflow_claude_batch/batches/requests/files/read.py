@@ -11,7 +11,7 @@ from airflow_claude_batch.batches.requests.files.avro import read_avro
 from airflow_claude_batch.batches.requests.files.csv_rows import read_csv
 from airflow_claude_batch.batches.requests.files.excel import read_xlsx
 from airflow_claude_batch.batches.requests.files.find import ROW_SUFFIXES, find_all, suffix_of
-from airflow_claude_batch.batches.requests.files.json_rows import read_json
+from airflow_claude_batch.batches.requests.files.json_rows import is_json, read_json
 from airflow_claude_batch.batches.requests.files.options import ReadOptions
 from airflow_claude_batch.batches.requests.files.rows import Broken, Row, UnreadableFileError
 from airflow_claude_batch.batches.requests.files.stored import Stored
@@ -106,4 +106,7 @@ def _format(stored: Stored, options: ReadOptions) -> str:
     if held is not None and held != named and not (held == "orc" and named in _TEXT):
         stored.guess(f"format {held}")
         return held
+    if named in ("csv", "tsv") and not options.says_csv and is_json(stored.head):
+        stored.guess("format json")
+        return "json"
     return named
