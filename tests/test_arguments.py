@@ -21,7 +21,9 @@ from airflow_claude_batch import (
     trial,
 )
 from airflow_claude_batch.batches.errors import ConfigurationError
+from airflow_claude_batch.batches.requests.prompt_cache import read_system
 from airflow_claude_batch.common.scalars import scalar
+from airflow_claude_batch.common.settings import open_folder
 from airflow_claude_batch.operators import arguments
 from airflow_claude_batch.operators.arguments import own_arguments
 from airflow_claude_batch.runtime.deliver import ResultsInput
@@ -227,6 +229,20 @@ def test_a_system_prompt_whose_file_depends_on_where_a_worker_runs_is_refused(sy
     with pytest.raises(ConfigurationError, match=r"system is '.*'; .*a URI or an absolute path"):
         ClaudeBatchOperator(task_id="x", requests=["Hi"], system=system)
     assert ClaudeBatchOperator(task_id="y", requests=["Hi"], system=Path("/opt/x.md")).shown_system
+
+
+@pytest.mark.parametrize("name", ["x.md", "x", "my prompt"])
+def test_a_path_as_the_system_prompt_is_read_however_it_is_called(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("Be brief.")
+    path: Any = tmp_path / name
+    operator = ClaudeBatchOperator(task_id="x", requests=["Hi"], system=path)
+    assert read_system(operator.shown_system, open_folder) == "Be brief."
+
+
+@pytest.mark.parametrize("text", ["C:\\prompts\\sort.md", "s3:/bucket/sort.md"])
+def test_what_can_only_be_a_file_is_no_system_prompt(text: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"system is '.*'; .*a URI or an absolute path"):
+        ClaudeBatchOperator(task_id="x", requests=["Hi"], system=text)
 
 
 @pytest.mark.parametrize("path", [Path("x.md"), PurePosixPath("/opt/x"), ObjectStoragePath("s3://c@b/x.md")])

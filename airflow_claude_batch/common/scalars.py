@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://|/")
-FILE_ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:/\S+|(?:~|\.{1,2})?/\S*\.[a-zA-Z0-9]{1,8}")
-"""An address, whole, in one word: a URI; or a path that ends like a file's name."""
-FILE_NAME = re.compile(r"[\w./-]+\.(?:md|markdown|txt|jinja2?|j2|prompt|tmpl)")
+FILE_ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:/\S+|(?:~|\.{1,2})?/\S*\.[a-zA-Z0-9]{1,8}|/[^\s/]+/\S+")
+"""An address, whole, in one word: a URI; a path that ends like a file's name; or one with a directory."""
+FILE_NAME = re.compile(r"[\w./\\:-]+\.(?:md|markdown|txt|jinja2?|j2|prompt|tmpl)")
 """The name of a text file, and nothing else."""
-TIME_OF_DAY = re.compile(r"\d{1,2}:\d{2}(:\d{2})?")
+TIME_OF_DAY = re.compile(r"\d{1,2}:\d{2}|\d{2}:\d{2}:\d{2}")
+"""``4:00:00`` is none: that is the text of four hours, a timedelta that a template has rendered."""
 MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}")
 TAG_NAME, TAG_VALUE = re.compile(r"[A-Za-z0-9_-]{1,40}"), re.compile(r"[^\x00-\x1f\x7f]{1,100}")
 MOST_TAGS = 10
@@ -220,7 +221,7 @@ _SCALARS: Mapping[str, tuple[Callable[[Any], Any], str]] = {
     "direct_below": (_count, "a whole number of at least 0"),
     "deadline": (
         _deadline,
-        "a time of day such as 06:00 (the DAG's, without a zone of its own), a timedelta, or a date and time",
+        "a time of day such as 06:00 (the DAG's, without a zone), a timedelta or PT4H, or a date and time",
     ),
     "on_deadline": _one_of("direct", "deliver", "fail"),
     "direct_minutes": (_minutes, "a number of minutes"),
@@ -251,7 +252,7 @@ def scalar(name: str, value: Any) -> Any:
         return read(value)
     except ConfigurationError:
         raise
-    except (TypeError, ValueError, OverflowError):
+    except (TypeError, ValueError, OverflowError, AttributeError):  # the last is pendulum's own fault
         shown = repr(value) if isinstance(value, (int, float)) else f"a {type(value).__name__}"
         if isinstance(value, str):
             shown = repr(value) if len(value) <= 40 else f"text of {len(value)} characters"

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from inspect import Parameter, Signature
 from typing import Any, Literal, TypedDict, TypeVar
 
-from airflow_claude_batch.common.scalars import as_text, check_form, records_source, scalar
+from airflow_claude_batch.common.scalars import as_text, check_form, is_path, records_source, scalar
 from airflow_claude_batch.options import (
     AnswerPolicy,
     BadRecords,
@@ -43,7 +43,7 @@ class RequestArguments(TypedDict, total=False):
     """Output limit, in tokens, of requests that do not set one."""
     system: str | list[dict[str, Any]] | None
     """System prompt of requests that have none: text, blocks, or the address of a text file (a URI, or an
-    absolute path that ends like a file's name). A template."""
+    absolute path that ends like a file's name or is one word). A template."""
     prompt_version: str | None
     """Names the prompt in each record, so that runs can be compared; None for a hash of ``prompt``,
     ``system`` and ``output_schema``."""
@@ -345,6 +345,8 @@ def split(declaration: type, arguments: Mapping[str, Any]) -> tuple[dict[str, An
     """
     given = {name: arguments.get(name, DEFAULTS.get(name)) for name in own_arguments(declaration)}
     own = {name: as_text(value) for name, value in given.items()}
+    if is_path(given.get("system")) and own["system"].startswith("/"):  # as text it might be a prompt
+        own["system"] = f"file://{own['system']}"
     for name in own.keys() - GROUPS.keys():
         if not is_open(own[name]):
             scalar(name, given[name])

@@ -61,6 +61,8 @@ def test_a_deadline_is_a_time_of_day_of_the_dags_zone_a_span_from_the_runs_start
         "2026-11-28",
         "2026-13-01 06:00",
         "PTX",
+        "4:00:00",  # of a timedelta, as text
+        "P1DT2H/P1D",
         5,
         True,
         datetime.timedelta(0),

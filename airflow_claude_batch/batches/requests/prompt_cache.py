@@ -36,9 +36,10 @@ nothing says so (source: the API's documentation of prompt caching)."""
 USUAL_MINIMUM_TOKENS = 1024
 LONGEST_ADDRESS = 1_024
 _ADDRESS = re.compile(
-    r"\s*(?:[a-zA-Z][a-zA-Z0-9+.-]*://|file:/|(?:~|\.{1,2})?/[^\r\n]*\.[a-zA-Z0-9]{1,8}\s*$)"
+    r"\s*(?:[a-zA-Z][a-zA-Z0-9+.-]*://|file:/|[a-zA-Z][a-zA-Z0-9+.-]+:/\S+\s*$"
+    r"|(?:~|\.{1,2})?/[^\r\n]*\.[a-zA-Z0-9]{1,8}\s*$|/[^\s/]+/\S+\s*$)"
 )
-"""How an address begins: a scheme; or a path, whole, that ends like a file's name."""
+"""How an address begins: a scheme; or a path, whole, that ends like a file's name or is one word."""
 
 
 def read_system(

@@ -86,6 +86,21 @@ def test_a_system_prompt_may_be_named_in_each_form_of_a_path(tmp_path: Path, wri
     assert read_system(written.format(tmp_path), open_folder) == "# Rules"
 
 
+@pytest.mark.parametrize(
+    "text", ["/opt/prompts/system", "/opt/prompts/", "dbfs:/prompts/a.md", "s3:/b/system"]
+)
+def test_an_address_in_one_word_is_not_sent_as_the_system_prompt(text: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"not there|cannot be opened"):
+        read_system(text, open_folder)
+
+
+@pytest.mark.parametrize(
+    "text", ["/help", "/nothink Be brief.", "/ and //", "Be brief: /opt/prompts/system", "a:/b"]
+)
+def test_a_system_prompt_may_have_slashes(text: str) -> None:
+    assert read_system(text, open_folder) == text
+
+
 @pytest.mark.parametrize("path", ["./prompts/a.md", "../a.md", "~/a.md"])
 def test_a_path_that_is_not_absolute_is_not_sent_as_the_system_prompt(path: str) -> None:
     with pytest.raises(ConfigurationError, match="absolute path or a URI"):
