@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-_BATCH_ID = re.compile(r"(?!(?:None|null|True|False)$)[A-Za-z0-9][A-Za-z0-9_.:/-]*")
+_BATCH_ID = re.compile(r"(?!(?i:none|null|nan|undefined|true|false)$|.*://)[A-Za-z0-9][A-Za-z0-9_.:/-]*")
+"""No address, such as a job's, and no word that a template makes of nothing."""
 
 
 def read_back(text: str) -> Any:
@@ -24,6 +25,14 @@ def read_back(text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return text
+
+
+def _ids(value: Any) -> list[str]:
+    """A list of batch ids, each of them once: records would be delivered twice; empty for anything else."""
+    items = list(value) if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else []
+    if not all(isinstance(item, str) and _BATCH_ID.fullmatch(item.strip()) for item in items):
+        return []
+    return list(dict.fromkeys(item.strip() for item in items))
 
 
 def is_plan(value: Any) -> bool:
@@ -63,15 +72,12 @@ class Handle:
             raise AirflowSkipException("Upstream was a dry run: nothing was sent, so there is nothing to do.")
         if isinstance(value, dict) and value.get("job") and value.get("batch_ids") == []:
             return cls(batch_ids=[], job=value["job"], request_count=value.get("request_count"))
-        if isinstance(value, dict) and isinstance(value.get("batch_ids"), list) and value["batch_ids"]:
-            return cls(
-                batch_ids=[str(batch_id) for batch_id in value["batch_ids"]],
-                job=value.get("job"),
-                request_count=value.get("request_count"),
-            )
+        if isinstance(value, dict) and (batch_ids := _ids(value.get("batch_ids"))):
+            job, request_count = value.get("job"), value.get("request_count")
+            return cls(batch_ids=batch_ids, job=job, request_count=request_count)
+        if batch_ids := _ids(value):
+            return cls(batch_ids=batch_ids)
         items = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
-        if items and all(isinstance(item, str) and _BATCH_ID.fullmatch(item.strip()) for item in items):
-            return cls(batch_ids=[item.strip() for item in items])
         # Not at the top, for links and sensors load this file with a DAG file, and these take 0.01 s.
         from airflow_claude_batch.batches.errors import Fault, InputError
         from airflow_claude_batch.batches.requests.request import describe

@@ -42,6 +42,30 @@ def test_a_handle_that_a_template_has_made_text_is_read_back(text: str) -> None:
     assert Handle.parse(text).as_dict() == HANDLE
 
 
+@pytest.mark.parametrize("ids", [["a", "b", "a"], {"batch_ids": ["a", "b", " a"]}, "['a', 'b', 'a']"])
+def test_a_batch_that_is_named_twice_is_one(ids: Any) -> None:
+    assert Handle.parse(ids).batch_ids == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "file:///storage/jobs/d/r/t/job-1",
+        "s3://c@b/job-1",
+        ["s3://c@b/job-1"],
+        "none",
+        "NaN",
+        "undefined",
+        '{"batch_ids": ["a", null]}',
+        {"batch_ids": ["a", None]},
+        {"batch_ids": ["a", 7]},
+    ],
+)
+def test_what_the_api_would_never_find_is_no_batch_id(value: Any) -> None:
+    with pytest.raises(Exception, match="a batch id, or a list of batch ids is wanted"):
+        Handle.parse(value)
+
+
 @pytest.mark.parametrize("text", ["None", "null", "  None ", "[None]", "{}", "{'job': None}", "[]", "''"])
 def test_the_text_of_nothing_is_no_batch_id(text: str) -> None:
     with pytest.raises(Exception, match="a batch id, or a list of batch ids is wanted"):
