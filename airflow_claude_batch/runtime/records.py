@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import determine_kwargs
 
 from airflow_claude_batch.batches.errors import Fault, InputError
+from airflow_claude_batch.batches.requests.objects import fields_of
 from airflow_claude_batch.batches.requests.request import describe
 from airflow_claude_batch.batches.requests.tables import is_table, table_rows
 from airflow_claude_batch.common.settings import open_folder
@@ -40,6 +41,8 @@ def read_records(value: Any, context: Context, prepare: Callable[[Source], None]
         return table_rows(value)
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
         raise _no_source(value)
+    if type(value) is tuple and any(map(_is_cell, value)):
+        raise _no_records(value)
     return _rows(_outputs(value) if _is_mapped(value) else value)
 
 
@@ -75,6 +78,20 @@ def _rows(values: Iterable[Any]) -> Iterator[Any]:
             yield from table_rows(value)
         else:
             yield value
+
+
+def _is_cell(value: Any) -> bool:
+    """Whether a value is no record and holds none: in a tuple it is a value of a row."""
+    return not isinstance(value, (list, tuple)) and fields_of(value) is None and not is_table(value)
+
+
+def _no_records(value: Any) -> Exception:
+    rule = (
+        "a tuple is a row (of a database, or of a mapping that the task is mapped over) without the names of "
+        "its columns, and its values are no prompts: prompts come in a list, rows as mappings or named "
+        "tuples, and Sql(conn_id, sql) reads a database"
+    )
+    return InputError([Fault(index=0, where="requests", value=f"a tuple of {len(value)}", rule=rule)])
 
 
 def _no_source(value: Any) -> Exception:

@@ -113,6 +113,24 @@ def test_addresses_in_a_list_that_a_mapped_instance_gets_are_prompts_and_open_no
     assert "SECRET" not in stored.read_text()
 
 
+@pytest.mark.parametrize("rows", [[("id1", "text one"), ("id2", "text two")], {"id1": "text one"}])
+def test_the_rows_that_a_task_is_mapped_over_are_no_lists_of_prompts(
+    emulator: Emulator, airflow_database: None, tmp_path: Path, rows: Any
+) -> None:
+    with DAG("mapped_rows", schedule=None) as dag:
+
+        @task
+        def query() -> Any:
+            return rows
+
+        ClaudeBatchOperator.partial(task_id="ask", storage_path=tmp_path.as_uri(), **MODEL).expand(
+            requests=query()
+        )
+    assert run_dag(dag).state == "failed"
+    assert not emulator.journal(method="POST", path=CREATE)
+    assert not list(tmp_path.rglob("requests-*"))
+
+
 SECRET = "[{'custom_id': 'a', 'prompt': 'SECRET'}]"
 
 

@@ -218,6 +218,19 @@ def test_rows_without_names_are_told_how_to_get_them() -> None:
         build(("id1", "text one"))
 
 
+@pytest.mark.parametrize("row", [("id1", "text one"), (1, "text one"), ("text one",), ({"prompt": "x"}, 1)])
+def test_a_row_is_not_taken_for_a_list_of_prompts(row: Any) -> None:
+    for source in (row, lambda: row):
+        with pytest.raises(InputError, match=r"Sql\(conn_id, sql\) reads a database"):
+            read_records(source, {}, lambda _: None)  # type: ignore[arg-type]
+
+
+def test_records_may_come_in_a_tuple() -> None:
+    records = (Data("a", "Hi", 1), {"prompt": "Ho"}, pd.DataFrame({"prompt": ["He"]}), [{"prompt": "Hu"}])
+    found = list(read_records(records, {}, lambda _: None))  # type: ignore[arg-type]
+    assert [prompt_of(build({"custom_id": "x", **record})) for record in found[1:]] == ["Ho", "He", "Hu"]
+
+
 def sqlite_row_of_two_bodies() -> Any:
     connection = sqlite3.connect(":memory:")
     connection.row_factory = sqlite3.Row
