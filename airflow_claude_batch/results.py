@@ -30,7 +30,7 @@ def read_succeeded(summary_or_path: Any) -> Iterator[dict[str, Any]]:
 
     Args:
         summary_or_path: output of the results task (or of ``@task.claude_batch``); or the output directory,
-            as ``ObjectStoragePath`` understands it, or its ``succeeded`` directory
+            as ``ObjectStoragePath`` understands it, or its ``succeeded`` directory or ``summary.json``
 
     Raises:
         ResultsError: where there are no records, or a delivery has not ended
@@ -43,7 +43,7 @@ def read_errored(summary_or_path: Any) -> Iterator[dict[str, Any]]:
 
     Args:
         summary_or_path: output of the results task (or of ``@task.claude_batch``); or the output directory,
-            as ``ObjectStoragePath`` understands it, or its ``errored`` directory
+            as ``ObjectStoragePath`` understands it, or its ``errored`` directory or ``summary.json``
 
     Raises:
         ResultsError: where there are no records, or a delivery has not ended
@@ -130,7 +130,7 @@ def _find(summary_or_path: Any, set_: Set) -> list[dict[str, Any]] | Folder:
                 f"The summary is {kind}; it is the output of one results task (the XCom 'return_value'), or "
                 "the address of its output_path. Of several tasks read one after the other."
             )
-        return find_set(open_folder(path), set_)
+        return find_set(open_folder(path.removesuffix("/summary.json")), set_)
     path, records = summary_or_path.get(f"{set_}_path"), summary_or_path.get(set_)
     if path:
         return find_set(open_folder(path), set_)

@@ -308,6 +308,15 @@ def test_what_is_no_summary_is_refused_by_its_kind(given: Any) -> None:
         assert "private" not in str(raised.value)
 
 
+def test_an_output_is_named_by_its_summary_too_and_by_none_of_its_parts(
+    root: Folder, api: BatchesApi, emulator: Emulator, out: Folder
+) -> None:
+    deliver_as(out, root, api, emulator)
+    assert len(list(read_succeeded(f"{out.url}/summary.json"))) == 4
+    with pytest.raises(ResultsError, match=r"part-\d+\.jsonl is one file; give the directory"):
+        read_succeeded(f"{out.url}/succeeded/{out.child('succeeded').names()[0]}")
+
+
 def test_the_directory_of_a_set_is_read_when_its_delivery_has_ended(
     root: Folder, api: BatchesApi, emulator: Emulator, out: Folder
 ) -> None:
