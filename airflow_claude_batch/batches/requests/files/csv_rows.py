@@ -100,6 +100,31 @@ def _without_mark(encoding: str) -> str:
     return "utf-8-sig" if encoding == "utf-8" else encoding
 
 
+class _Backslashes:
+    """Refuses a file where missing values and other backslashes come together.
+
+    Where missing values are backslash and N, others are text (PostgreSQL) or escapes (MySQL).
+    """
+
+    def __init__(self, delimiter: str) -> None:
+        self._delimiter = delimiter
+        self._nulls = self._others = False
+
+    def look_at(self, lines: Iterable[str], first: int) -> None:
+        """Look at some lines, of which the first one has a number.
+
+        Raises:
+            UnreadableFileError: Where the file holds both by now.
+        """
+        for number, line in enumerate(lines, first):
+            if "\\" in line:
+                fields = line.rstrip("\r\n").split(self._delimiter)
+                self._nulls = self._nulls or NULL in fields
+                self._others = self._others or any("\\" in field and field != NULL for field in fields)
+                if self._nulls and self._others:
+                    raise UnreadableFileError(_UNDECIDED, "a backslash", f"line {number}")
+
+
 class _Lines:
     """The lines of a text; those of one row are bounded together.
 
@@ -116,34 +141,22 @@ class _Lines:
         """The lines, without a byte order mark and what a first line says of the delimiter."""
         dialect = found.dialect
         blank_and_quote = f"{dialect.delimiter} {dialect.quote}" if dialect.quote else NULL
-        lines = chain.from_iterable(self._blocks(text, blank_and_quote))
+        backslashes = _Backslashes(dialect.delimiter) if found.undecided else None
+        lines = chain.from_iterable(self._blocks(text, blank_and_quote, backslashes))
         first = next(lines, "")
         if separator_line(first) is not None:
             first = "\n"  # it counts as a line all the same
-        whole: Iterator[str] = chain([first.removeprefix("\ufeff")] if first else [], lines)
-        if found.undecided:
-            whole = self._decided(whole, dialect.delimiter)
+        whole = chain([first.removeprefix("\ufeff")] if first else [], lines)
         return map(_unescape, whole) if dialect.escape == "\\" else whole
 
-    def _decided(self, lines: Iterator[str], delimiter: str) -> Iterator[str]:
-        """The lines, as far as missing values and other backslashes do not come together.
-
-        Where missing values are backslash and N, others are text (PostgreSQL) or escapes (MySQL).
-        """
-        nulls = others = False
-        for line in lines:
-            if "\\" in line:
-                fields = line.rstrip("\r\n").split(delimiter)
-                nulls = nulls or NULL in fields
-                others = others or any("\\" in field and field != NULL for field in fields)
-                if nulls and others:
-                    raise UnreadableFileError(_UNDECIDED, "a backslash", f"line {self.start}")
-            yield line
-
-    def _blocks(self, text: Iterator[str], blank_and_quote: str) -> Iterator[Iterable[str]]:
+    def _blocks(
+        self, text: Iterator[str], blank_and_quote: str, backslashes: _Backslashes | None
+    ) -> Iterator[Iterable[str]]:
         first, begun = 1, 0  # number of the block's first line; characters of the row under way before it
         for block in _whole_line_blocks(text):
             lines = io.StringIO(block, newline="").readlines()
+            if backslashes is not None and "\\" in block:
+                backslashes.look_at(lines, first)
             if begun + len(block) > LONGEST_ROW or NULL in block or blank_and_quote in block:
                 yield self._looked_at(lines, begun, blank_and_quote)
             else:
