@@ -47,7 +47,7 @@ def _moment_of(deadline: Deadline, context: Context) -> datetime.datetime:
     if isinstance(deadline, datetime.timedelta):
         return _utc(start) + deadline
     if isinstance(deadline, datetime.datetime):
-        return _utc(deadline if deadline.tzinfo else pendulum.instance(deadline, zone))
+        return _utc(deadline if deadline.tzinfo else _in_zone(deadline, zone))
     return _utc(_next(deadline, pendulum.instance(start).in_timezone(zone)))
 
 
@@ -63,6 +63,13 @@ def _next(time: datetime.time, start: pendulum.DateTime) -> pendulum.DateTime:
             if _utc(moment) > _utc(start):  # within one zone Python compares what clocks show
                 return moment
     raise AssertionError("a time of day comes every day")
+
+
+def _in_zone(moment: datetime.datetime, zone: Any) -> datetime.datetime:
+    """When clocks show that there, the first time. One that a clock skips comes as much later as it skips."""
+    # Not pendulum.instance: what a clock skips it takes as much too early.
+    shown = datetime.datetime.combine(moment.date(), moment.time())
+    return shown.replace(tzinfo=zone, fold=moment.fold)
 
 
 def _utc(moment: datetime.datetime) -> datetime.datetime:
