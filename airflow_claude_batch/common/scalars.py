@@ -218,6 +218,8 @@ _SCALARS: Mapping[str, tuple[Callable[[Any], Any], str]] = {
     "poll_interval": (_seconds, "a number of seconds"),
     "deferrable": (_yes_or_no, "true or false"),
     "dry_run": (_yes_or_no, "true or false"),
+    "claude_batch_dry_run": (_yes_or_no, "true or false, in the DAG run's conf"),
+    "claude_batch_force_new": (_yes_or_no, "true or false, in the DAG run's conf"),
     "direct_below": (_count, "a whole number of at least 0"),
     "deadline": (
         _deadline,

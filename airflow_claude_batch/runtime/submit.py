@@ -51,7 +51,14 @@ from airflow_claude_batch.runtime.reuse import look_up
 from airflow_claude_batch.runtime.spending import JobSpending, prices_of
 from airflow_claude_batch.runtime.submit_input import SubmitInput, build_input, prompt_version
 from airflow_claude_batch.runtime.task import generation_of
-from airflow_claude_batch.runtime.trying import conf_of, is_dry_run, plan, trial_of, without_asset_events
+from airflow_claude_batch.runtime.trying import (
+    conf_of,
+    is_dry_run,
+    is_forced_new,
+    plan,
+    trial_of,
+    without_asset_events,
+)
 from airflow_claude_batch.runtime.waiting import direct_calls, wait_for_submission
 
 if TYPE_CHECKING:
@@ -134,7 +141,7 @@ class SubmitStep:
     def _start(self, ti: Any, conf: Mapping[str, Any]) -> Step:
         given, root = self._given, storage_root(self._given.storage_path)
         models = Models(api=self._hook.batches, betas=given.betas)
-        force_new = bool(given.recovery.force_new or conf.get("claude_batch_force_new"))
+        force_new = is_forced_new(given.recovery.force_new, conf)
         source = build_input(given, self._context, self._hook, models)
         if given.reuse is not None:
             source = replace(source, reuse=look_up(given, root, ti, ask_all=force_new))

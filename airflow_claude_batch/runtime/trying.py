@@ -13,7 +13,7 @@ import msgspec
 from airflow_claude_batch.batches.errors import ConfigurationError
 from airflow_claude_batch.batches.job.part_reader import read_requests
 from airflow_claude_batch.batches.requests.sampling import Sample
-from airflow_claude_batch.common.scalars import scalar
+from airflow_claude_batch.common.scalars import NOTHING, scalar
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TRIAL, LIMIT, DRY_RUN = "claude_batch_trial", "claude_batch_limit", "claude_batch_dry_run"
+FORCE_NEW = "claude_batch_force_new"
 """Keys of a DAG run's conf."""
 USUAL_RECORDS = 20
 """Records of a trial where the conf says that there is to be one, and not how large."""
@@ -34,16 +35,17 @@ PLAN_REQUESTS = "plan-requests.json"
 
 
 def trial_of(trial: Trial, conf: Mapping[str, Any]) -> Trial:
-    """What the operator was given, unless this run's conf says otherwise.
+    """What the operator was given, unless this run's conf says otherwise; a key without a value says nothing.
 
     Raises:
         ConfigurationError: where the conf holds something else than a number of records.
     """
-    wanted = conf.get(LIMIT, conf.get(TRIAL))
-    if conf.get(LIMIT) is None and wanted is True:
-        wanted = trial.records or USUAL_RECORDS
-    if wanted is None or wanted is False:
+    said = [conf.get(key) for key in (LIMIT, TRIAL)]
+    wanted = next((value for value in said if value is not False and value not in NOTHING), None)
+    if wanted is None:
         return trial
+    if wanted is True and wanted is not said[0]:
+        wanted = trial.records or USUAL_RECORDS
     try:
         return replace(trial, records=wanted)
     except ValueError as error:
@@ -77,7 +79,12 @@ def conf_of(context: Context) -> Mapping[str, Any]:
 
 def is_dry_run(asked: bool | None, conf: Mapping[str, Any]) -> bool:
     """Whether nothing is to be sent."""
-    return bool(asked or scalar("dry_run", conf.get(DRY_RUN)))
+    return bool(asked or scalar(DRY_RUN, conf.get(DRY_RUN)))
+
+
+def is_forced_new(asked: bool | str, conf: Mapping[str, Any]) -> bool:
+    """Whether a job is made anew on purpose, and paid for again."""
+    return bool(asked or scalar(FORCE_NEW, conf.get(FORCE_NEW)))
 
 
 def plan(job: Job, models: Models, warnings: list[str]) -> dict[str, Any]:

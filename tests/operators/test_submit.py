@@ -195,9 +195,14 @@ def test_a_retry_gets_the_same_batches_and_a_clear_too_unless_told_otherwise(
     assert cleared == same
     assert "Sent before: 2 requests in 1 batches: " in caplog.text
     assert "Sent 2" not in caplog.text
+    conf: dict[str, Any] = {"claude_batch_force_new": "false"}
+    cleared = operator(tmp_path, rows(2)).execute(
+        Try(run_id="b", try_number=3, max_tries=2, conf=conf).context
+    )
+    assert cleared == same, "the word is no yes"
     conf = {"claude_batch_force_new": True}
     forced = operator(tmp_path, rows(2)).execute(
-        Try(run_id="b", try_number=3, max_tries=2, conf=conf).context
+        Try(run_id="b", try_number=4, max_tries=3, conf=conf).context
     )
     assert forced["batch_ids"] != same["batch_ids"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
@@ -64,3 +65,25 @@ def test_a_dry_run_warns_of_budgets_that_would_refuse_it(
     task = one_task(tmp_path, rows(20), budget=budget, dry_run=True, model="claude-next")
     [warning] = task.execute(Try(run_id="2").context)["warnings"]
     assert "20 requests have a model without a known price" in warning
+
+
+@pytest.mark.parametrize("nothing", [None, False, "", "None"])
+@pytest.mark.parametrize(("given", "tried"), [({"claude_batch_trial": 2}, 2), ({}, 3)])
+def test_a_key_of_the_conf_without_a_value_takes_no_trial_back(
+    emulator: Emulator, tmp_path: Path, nothing: Any, given: dict[str, Any], tried: int
+) -> None:
+    empty = dict.fromkeys(("claude_batch_trial", "claude_batch_limit"), nothing)
+    attempt = Try(conf={**empty, **given})
+    summary = one_task(tmp_path, rows(6), trial=3).execute(attempt.context)
+    assert (summary["trial"]["records"], emulator.ledger()["direct_answers"]) == (tried, tried)
+    assert emulator.batches() == []
+
+
+@pytest.mark.parametrize("key", ["claude_batch_dry_run", "claude_batch_force_new"])
+def test_a_conf_that_says_neither_yes_nor_no_is_refused_by_its_key(
+    emulator: Emulator, tmp_path: Path, key: str
+) -> None:
+    refused = rf"{key} is 'perhaps'; it is true or false, in the DAG run's conf\. Nothing was sent"
+    with pytest.raises(AirflowFailException, match=refused):
+        one_task(tmp_path, rows(2)).execute(Try(conf={key: "perhaps"}).context)
+    assert emulator.journal(method="POST") == []
