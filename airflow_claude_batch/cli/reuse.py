@@ -25,7 +25,7 @@ def reuse(options: argparse.Namespace) -> int:
     if not done.jobs:
         raise NothingFoundError(f"There is no job of DAG {options.dag} under {root.url}.")
     say(
-        f"kept {done.answers} answers of {done.jobs} jobs; {done.kept_before} batches were kept before, "
+        f"kept {done.answers} answers of {done.jobs} jobs; {done.kept_before} parts were kept before, "
         f"{done.failed} could not be fetched"
     )
     return NO if done.failed else DONE

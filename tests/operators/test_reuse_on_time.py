@@ -12,8 +12,10 @@ from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferr
 from airflow_claude_batch import Budget, ClaudeBatchOperator, read_costs
 from airflow_claude_batch.batches.accounts.reservation import release
 from airflow_claude_batch.batches.job.job import open_job
+from airflow_claude_batch.batches.reuse.build import build
 from airflow_claude_batch.batches.storage import Folder
 from airflow_claude_batch.emulator.testing import Emulator
+from airflow_claude_batch.hooks.claude_batch import ClaudeBatchHook
 from tests.batches.delivering import read_both
 from tests.operators.conftest import Try
 from tests.operators.test_reuse import MODEL, Nights, nights, rows
@@ -106,3 +108,26 @@ def test_a_trial_that_was_all_reused_does_not_say_what_the_whole_takes(nights: N
     whole = nights.run(rows(range(100)), trial=10)["trial"]["whole"]
     nothing = dict.fromkeys(("input_tokens", "output_tokens", "batch_usd", "direct_usd"))
     assert whole == {"requests": 100, **nothing}
+
+
+def test_a_store_is_made_of_what_single_calls_have_answered_too(nights: Nights, emulator: Emulator) -> None:
+    small = nights.run(rows(range(3)), reuse=None, direct_below=10)
+    emulator.settings(duration=1000, cancel_duration=0.01, cancel_finished_share=0.5)
+    attempt = Try(task_id="ask", run_id="late")
+    submit(nights, rows(range(3, 13)), attempt, reuse=None)
+    late = nights.run(rows(range(3, 13)), attempt=attempt, reuse=None, deadline=NOW)
+    assert {way for way, told in late["ways"].items() if told["requests"]} == {"batch", "direct"}
+    root, paid = Folder.at((nights.path / "storage").as_uri()), emulator.ledger()
+    built = build(root, "dag", api_of=lambda conn_id: ClaudeBatchHook(conn_id).batches)
+    assert (built.jobs, built.answers, built.kept_before, built.failed) == (2, 13, 0, 0)
+    again = build(root, "dag", api_of=lambda conn_id: ClaudeBatchHook(conn_id).batches)
+    assert (again.answers, again.kept_before) == (0, 3)
+    summary = nights.run(rows(range(13)))
+    assert (summary["asked"], summary["reused"]) == (0, 13)
+    assert emulator.ledger() == paid, "nothing is asked again"
+    price = small["cost"]["total_usd"] - small["direct_extra_usd"]
+    price += late["cost"]["total_usd"] - late["direct_extra_usd"]
+    assert summary["saved_by_reuse_usd"] == pytest.approx(price)
+    succeeded, _ = read_both(nights.out(nights.number))
+    assert all(f"“Count to {record['input']['n']}”" in record["text"] for record in succeeded.values())
+    assert succeeded["r-0"]["reused"]["batch_id"] is None

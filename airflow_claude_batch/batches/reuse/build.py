@@ -1,4 +1,7 @@
-"""Making a store from jobs of before: their answers are fetched again, while the API still has them."""
+"""Making a store from jobs of before: what batches answered is fetched again, while the API still has it.
+
+What single calls answered lies with the job.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,6 @@ from msgspec.structs import replace
 
 from airflow_claude_batch.batches.api.client import BatchesApi
 from airflow_claude_batch.batches.api.foreign_text import describe_error, foreign_text
-from airflow_claude_batch.batches.api.lookup import look_up
 from airflow_claude_batch.batches.errors import LedgerError
 from airflow_claude_batch.batches.job.ledger import Ledger
 from airflow_claude_batch.batches.job.part import Part
@@ -22,7 +24,7 @@ from airflow_claude_batch.batches.requests.output_schema import OutputSchema
 from airflow_claude_batch.batches.results.answer_policy import Reading
 from airflow_claude_batch.batches.results.classify import process_results
 from airflow_claude_batch.batches.results.download import Download
-from airflow_claude_batch.batches.results.line_sources import BatchResults
+from airflow_claude_batch.batches.results.line_sources import BatchResults, part_source
 from airflow_claude_batch.batches.results.sent_requests import Ids, Own
 from airflow_claude_batch.batches.results.unread import accepted_ids
 from airflow_claude_batch.batches.reuse.compaction import compact
@@ -44,9 +46,9 @@ class Built:
     answers: int = 0
     """That are kept now."""
     kept_before: int = 0
-    """Batches whose answers the store had already."""
+    """Parts of jobs whose answers the store had already."""
     failed: int = 0
-    """Batches whose results could not be fetched; the log says why."""
+    """Parts whose results could not be fetched; the log says why."""
 
 
 def build(
@@ -86,7 +88,7 @@ def build(
         if stores.setdefault(store.folder.url, store) is store:
             kept[store.folder.url] = {pair.id for pair in store.pairs()}
         for number, part in enumerate(ledger.parts):
-            if part.batch_id:
+            if part.batch_id or (part.way == "direct" and part.answered):
                 _keep(store, job.folder, ledger, number, api_of, version, built, kept[store.folder.url])
     for store in stores.values():
         compact(store, datetime.datetime.now(datetime.UTC))
@@ -105,7 +107,6 @@ def _keep(
 ) -> None:
     """Keep the answers of one part, if they are not kept already."""
     part = ledger.parts[number]
-    assert part.batch_id is not None
     id_ = hashlib.blake2b(f"{folder.url}/{number}/{version}".encode(), digest_size=10).hexdigest()
     own = ledger.reuse is not None and ledger.reuse.store == store.folder.url and part.kept
     if own or id_ in kept:
@@ -113,13 +114,10 @@ def _keep(
         return
     pair = PairWriter(store, id_)
     try:
-        api = api_of(ledger.conn_id)
-        source = BatchResults(api=api, batch=look_up(api, part.batch_id))
-        keeper = PartKeeper(
-            answered_at=source.batch.ended_at or source.batch.created_at,
-            batch_id=part.batch_id,
-            pair=pair,
-        )
+        source = part_source(api_of(ledger.conn_id), folder, ledger, number)
+        assert source is not None
+        ended_at = source.batch.ended_at if isinstance(source, BatchResults) else None
+        keeper = PartKeeper(answered_at=ended_at or source.sent_at, batch_id=part.batch_id, pair=pair)
         schema = None if ledger.output_schema is None else OutputSchema.of(ledger.output_schema)
         download = Download(
             source=source,
@@ -132,7 +130,7 @@ def _keep(
     except Exception as error:  # noqa: BLE001  # the next job may have its results still
         pair.discard()
         built.failed += 1
-        log.warning("Left out: the results of %s (%s)", part.batch_id, describe_error(error))
+        log.warning("Left out: the results of %s (%s)", part.batch_id or folder.url, describe_error(error))
         return
     built.answers += pair.rows
 
