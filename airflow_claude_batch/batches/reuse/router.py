@@ -57,10 +57,14 @@ class LookUp:
         try:
             known = KnownKeys(self.store, not_before)
         except Exception as error:  # noqa: BLE001  # each store has errors of its own
-            problem = unreachable(self.store.folder.url, error)
             if not self.go_on:
-                raise problem from None
-            log.warning("%s Everything is asked.", problem)
+                raise unreachable(self.store.folder.url, error) from None
+            reason = type(error).__name__
+            log.warning(
+                "The store of answers %s cannot be reached (%s); everything is asked",
+                self.store.folder.url,
+                reason,
+            )
             return ()
         log.info("%s answers of earlier jobs are known in %s", len(known), self.store.folder.url)
         return known if len(known) else ()

@@ -179,7 +179,7 @@ def test_a_job_made_anew_on_purpose_asks_everything(nights: Nights) -> None:
 
 @pytest.mark.parametrize("go_on", [False, True])
 def test_a_store_that_cannot_be_reached_fails_before_anything_is_paid_or_is_done_without(
-    nights: Nights, s3: S3, go_on: bool
+    nights: Nights, s3: S3, go_on: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     nights.run(1, rows(range(3)))
     unreachable = s3.folder("storage")
@@ -191,6 +191,7 @@ def test_a_store_that_cannot_be_reached_fails_before_anything_is_paid_or_is_done
         assert nights.sent == 3
         return
     url = nights.submit(2, rows(range(3)), go_on=True)
+    assert "cannot be reached (OSError); everything is asked" in caplog.text
     nights.deliver(2, url)
     nights.check(2, range(3))
     assert nights.sent == 6
