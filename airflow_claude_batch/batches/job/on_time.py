@@ -57,6 +57,10 @@ class OnTime(msgspec.Struct, kw_only=True, omit_defaults=True):
             return USUAL_MINUTES
         return SHORT_MINUTES + SAFETY * open_requests / per_second / 60
 
+    def is_over(self, now: datetime.datetime) -> bool:
+        """Whether who delivers anew has nothing to be in time for; what has begun to go direct goes on."""
+        return self.chosen != "direct" and (self.chosen is not None or now >= self.at)
+
     def begin(self, now: datetime.datetime, too_dear: str) -> None:
         """Go on without the batches.
 

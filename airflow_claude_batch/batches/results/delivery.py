@@ -6,6 +6,7 @@ part that is delivered is noted in the ledger, so that an interrupted delivery g
 
 from __future__ import annotations
 
+import datetime
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -60,7 +61,7 @@ class Delivery(PartDelivery):
                 for part in ledger.parts:
                     part.delivery, part.given_up = None, ""
                     part.answered = part.answered and not part.repeats
-                if ledger.on_time is not None and ledger.on_time.chosen != "direct":
+                if ledger.on_time is not None and ledger.on_time.is_over(datetime.datetime.now(datetime.UTC)):
                     ledger.on_time = None  # who delivers again after the deadline wants the rest, too
             ledger.delivery_generation = generation
 
