@@ -1,15 +1,16 @@
-"""A clear of a job that is needed at some time."""
+"""A clear of a job that is needed at some time, or that readers follow while it is delivered."""
 
 from __future__ import annotations
 
 import datetime
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
-from airflow_claude_batch import ClaudeBatchResultsOperator, ClaudeBatchSubmitOperator
+from airflow_claude_batch import ClaudeBatchResultsOperator, ClaudeBatchSubmitOperator, Limits
 from airflow_claude_batch.emulator.testing import Emulator
 from tests.operators.conftest import Try
 from tests.operators.test_on_time import MODEL, one_task, rows
@@ -49,3 +50,28 @@ def test_a_clear_of_submission_and_results_keeps_the_deadline(emulator: Emulator
         results = ClaudeBatchResultsOperator(task_id="results", batch=handle, storage_path=storage)
         ends.append(due_at(results, Try(task_id="results", **again)))
     assert ends[0] < ends[1] < ends[0] + HOUR
+
+
+@pytest.mark.parametrize("others", [rows(6), rows(8)])
+def test_progress_says_nothing_of_an_earlier_delivery(
+    emulator: Emulator, tmp_path: Path, others: list[dict[str, Any]]
+) -> None:
+    emulator.settings(duration=0.01)
+    out = tmp_path / "out"
+    is_told: list[bool] = []
+
+    def check(record: dict[str, Any]) -> None:
+        is_told.append((out / "progress.json").exists())
+
+    options: dict[str, Any] = {"limits": Limits(requests=2), "output_path": out.as_uri()}
+    for clears, requests in ((0, rows(6)), (1, others)):
+        attempt, event = Try(try_number=clears + 1, max_tries=clears), None
+        for _ in range(10):
+            task = one_task(tmp_path, requests, check=check if clears else None, **options)
+            try:
+                task.execute_complete(attempt.context, event) if event else task.execute(attempt.context)
+                break
+            except TaskDeferred:
+                event = {"status": "ended", "batch_ids": []}
+    assert is_told[0] is False
+    assert json.loads((out / "progress.json").read_text())["delivered"] == len(others)

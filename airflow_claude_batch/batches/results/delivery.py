@@ -150,6 +150,8 @@ class Delivery(PartDelivery):
             if summary is not None:
                 self.output.restore(summary)
             raise
+        if not any(self._is_delivered(number, part) for number, part in enumerate(job.ledger.parts)):
+            self.output.forget_progress()  # an earlier delivery's files are replaced from now on
 
     def _tell_progress(self, job: Job) -> None:
         """Say which parts are complete, for readers that do not wait for the summary."""

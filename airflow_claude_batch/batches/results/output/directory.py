@@ -223,6 +223,10 @@ class Directory:
         files = {set_: [f"{set_}/{name}" for name in names] for set_ in SETS}
         self.folder.write(PROGRESS, msgspec.json.format(msgspec.json.encode({**told, **files}), indent=2))
 
+    def forget_progress(self) -> None:
+        """Remove it: no file is whole yet that stays as it is."""
+        self.folder.remove_file(PROGRESS)
+
     def place(self) -> dict[str, Any]:
         """What it takes to open it again."""
         return {"path": self.folder.url, "format": self._words[0], "compression": self._words[1]}

@@ -76,6 +76,9 @@ class Inline:
     def tell_progress(self, parts: list[int], **told: Any) -> None:
         """Nobody sees them before the task has ended."""
 
+    def forget_progress(self) -> None:
+        """There is none."""
+
     def place(self) -> dict[str, Any]:
         """Nowhere that could be opened again."""
         return {}

@@ -104,6 +104,9 @@ class Output(Protocol):
     def tell_progress(self, parts: list[int], **told: Any) -> None:
         """Say which parts are complete, and what else there is to tell."""
 
+    def forget_progress(self) -> None:
+        """Take back what was told of an earlier delivery."""
+
     def place(self) -> dict[str, Any]:
         """What `open_directory` needs to open it again: path, format, compression."""
 
