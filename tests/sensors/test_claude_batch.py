@@ -3,6 +3,7 @@ from __future__ import annotations
 import datetime
 import json
 import time
+from configparser import ConfigParser
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -331,5 +332,10 @@ def test_it_defers_unless_airflow_is_set_up_otherwise(monkeypatch: pytest.Monkey
     monkeypatch.delenv(variable)
     if not conf.has_section("operators"):
         conf.add_section("operators")
-    monkeypatch.setitem(conf["operators"], "default_deferrable", "False")
-    assert not sensor("b").deferrable, "set in airflow.cfg"
+    # Not monkeypatch.setitem, which would leave Airflow's own default behind as if it had been set.
+    conf.set("operators", "default_deferrable", "False")
+    try:
+        assert not sensor("b").deferrable, "set in airflow.cfg"
+    finally:
+        ConfigParser.remove_option(conf, "operators", "default_deferrable")
+    assert sensor("b").deferrable
