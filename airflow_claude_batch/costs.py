@@ -8,9 +8,12 @@ return format_costs(read_costs(by="tag:team", since="2026-11-01"))
 from __future__ import annotations
 
 import csv
+import datetime
 import io
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+from airflow_claude_batch.batches.errors import ConfigurationError
 
 NAMES = {
     "requests": "requests",
@@ -47,8 +50,6 @@ def read_costs(
     Raises:
         ConfigurationError: For another ``by``, or a day that is none.
     """
-    import datetime
-
     from airflow_claude_batch.batches.accounts.budgets import window_at
     from airflow_claude_batch.batches.accounts.report import costs
     from airflow_claude_batch.common.settings import budget_timezone, storage_root
@@ -59,10 +60,6 @@ def read_costs(
 
 
 def _day(text: str) -> str:
-    import datetime
-
-    from airflow_claude_batch.batches.errors import ConfigurationError
-
     try:
         return datetime.date.fromisoformat(text).isoformat()
     except ValueError:

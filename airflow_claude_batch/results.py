@@ -19,6 +19,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+import msgspec
+
+from airflow_claude_batch.batches.errors import ResultsError, missing_package
+from airflow_claude_batch.common.scalars import as_text
+
 if TYPE_CHECKING:
     from airflow_claude_batch.batches.storage import Folder
 
@@ -71,8 +76,6 @@ def to_arrow(summary_or_path: Any, records: Set = "succeeded") -> Any:
     found = _find(summary_or_path, records)
     if not isinstance(found, list):
         return read_table(found)
-    import msgspec
-
     lines = msgspec.json.Encoder().encode_lines(found)
     return table_of(lambda: iter([lines]), pa)
 
@@ -96,8 +99,6 @@ def to_pandas(summary_or_path: Any, records: Set = "succeeded") -> Any:
         import pandas as pd
         import pyarrow as pa
     except ImportError as error:
-        from airflow_claude_batch.batches.errors import missing_package
-
         raise missing_package("to_pandas", "pandas and pyarrow", "pandas") from error
 
     table = to_arrow(summary_or_path, records)
@@ -117,9 +118,7 @@ def _read(summary_or_path: Any, set_: Set) -> Iterator[dict[str, Any]]:
 
 def _find(summary_or_path: Any, set_: Set) -> list[dict[str, Any]] | Folder:
     """The records themselves, or the folder that holds them."""
-    from airflow_claude_batch.batches.errors import ResultsError
     from airflow_claude_batch.batches.results.output.read_records import find_set
-    from airflow_claude_batch.common.scalars import as_text
     from airflow_claude_batch.common.settings import open_folder
 
     if not isinstance(summary_or_path, Mapping):

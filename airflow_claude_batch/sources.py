@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from airflow_claude_batch.batches.errors import ConfigurationError
 from airflow_claude_batch.common.scalars import as_text
 
 if TYPE_CHECKING:
@@ -66,7 +67,6 @@ class Source:
     def _check(self, uri: Any, number: int) -> None:
         if is_place(uri):
             return
-        from airflow_claude_batch.batches.errors import ConfigurationError
         from airflow_claude_batch.batches.requests.request import describe
 
         rule = "a URI such as s3://conn_id@bucket/folder/, or an absolute path"

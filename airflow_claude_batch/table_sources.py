@@ -10,6 +10,10 @@ from airflow.sdk import XComArg
 # The only way to have Airflow resolve what is not written in place.
 from airflow.sdk.definitions._internal.mixins import ResolveMixin
 
+from airflow_claude_batch.batches.errors import ConfigurationError
+from airflow_claude_batch.common.handle import read_back
+from airflow_claude_batch.common.scalars import NOTHING, as_text
+from airflow_claude_batch.results import read_succeeded
 from airflow_claude_batch.sources import Source, is_place
 
 if TYPE_CHECKING:
@@ -120,8 +124,6 @@ class Answers(Source, ResolveMixin):
 
     def read(self, locate: Callable[[str], Folder]) -> Iterator[Any]:
         """The records."""
-        from airflow_claude_batch.results import read_succeeded
-
         _check_resolved(self)
         given = _summary(self.summary)
         several = not isinstance(given, (str, Mapping)) and isinstance(given, Iterable)
@@ -133,7 +135,6 @@ def _check_resolved(source: Sql | Answers) -> None:
     """See that Airflow has put in what other tasks returned, which it does not within a function."""
     if next(iter(source.iter_references()), None) is None:
         return
-    from airflow_claude_batch.batches.errors import ConfigurationError
 
     name = type(source).__name__
     raise ConfigurationError(
@@ -148,15 +149,11 @@ def _summary(given: Any) -> Any:
     Raises:
         ConfigurationError: For anything else.
     """
-    from airflow_claude_batch.common.handle import read_back
-    from airflow_claude_batch.common.scalars import NOTHING, as_text
-
     value = as_text(given)
     if isinstance(value, str):
         value = read_back(value.strip())
     if is_place(value) or (isinstance(value, Iterable) and not isinstance(value, (str, bytes))):
         return value
-    from airflow_claude_batch.batches.errors import ConfigurationError
     from airflow_claude_batch.batches.requests.request import describe
 
     shown = "nothing (has the results task run?)" if value in NOTHING else describe(value)
@@ -168,8 +165,6 @@ def _summary(given: Any) -> Any:
 
 def _as_record(answer: dict[str, Any]) -> dict[str, Any]:
     if "result" in answer:
-        from airflow_claude_batch.batches.errors import ConfigurationError
-
         raise ConfigurationError("Answers(…) reads records; output_format='raw' has the API's lines instead.")
     own = {name: answer[name] for name in ("custom_id", "text", "output") if name in answer}
     columns = answer.get("input") or {}

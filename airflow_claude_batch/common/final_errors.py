@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+from airflow_claude_batch.batches.errors import ApiCallError, Final
+
 
 @contextlib.contextmanager
 def no_retry_when_final() -> Iterator[None]:
@@ -18,7 +20,6 @@ def no_retry_when_final() -> Iterator[None]:
     from airflow.providers.common.compat.sdk import AirflowFailException
 
     from airflow_claude_batch.batches.api.foreign_text import cut_foreign, describe_error, is_foreign
-    from airflow_claude_batch.batches.errors import ApiCallError, Final
 
     try:
         yield

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_claude_batch.batches.errors import Fault, InputError
+
 _BATCH_ID = re.compile(r"(?!(?i:none|null|nan|undefined|true|false)$|.*://)[A-Za-z0-9][A-Za-z0-9_.:/-]*")
 """No address, such as a job's, and no word that a template makes of nothing."""
 
@@ -79,7 +81,6 @@ class Handle:
             return cls(batch_ids=batch_ids)
         items = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
         # Not at the top, for links and sensors load this file with a DAG file, and these take 0.01 s.
-        from airflow_claude_batch.batches.errors import Fault, InputError
         from airflow_claude_batch.batches.requests.request import describe
 
         rule = "the output of a submit task, a batch id, or a list of batch ids is wanted"

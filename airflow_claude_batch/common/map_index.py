@@ -10,6 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from jinja2 import Environment, meta
+
+from airflow_claude_batch.batches.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
@@ -18,7 +22,6 @@ def variables_of(template: Any) -> set[str]:
     """The names that a template takes from the context."""
     if not isinstance(template, str) or "{" not in template:
         return set()
-    from jinja2 import Environment, meta
 
     return meta.find_undeclared_variables(Environment().parse(template))  # noqa: S701  # only parsed
 
@@ -47,7 +50,6 @@ def require_names(path: Any, context: Context) -> None:
     missing = sorted(variables_of(path) & names_to_come(context))
     if not missing:
         return
-    from airflow_claude_batch.batches.errors import ConfigurationError
 
     raise ConfigurationError(
         f"output_path and map_index_template ask for {', '.join(missing)}, which the function has not set: "

@@ -10,6 +10,9 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from airflow_claude_batch.batches.errors import ConfigurationError
+from airflow_claude_batch.batches.requests.parameters import check_names
+
 ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://|/")
 FILE_ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:/\S+|(?:~|\.{1,2})?/\S*\.[a-zA-Z0-9]{1,8}|/[^\s/]+/\S+")
 """An address, whole, in one word: a URI; a path that ends like a file's name; or one with a directory."""
@@ -75,8 +78,6 @@ def _addresses(value: Any) -> list[str]:
 
 def _parameters(value: Any) -> Mapping[str, Any]:
     """Messages API parameters, as far as their names tell."""
-    from airflow_claude_batch.batches.requests.parameters import check_names
-
     if not isinstance(value, Mapping):
         raise TypeError
     check_names(value)
@@ -240,8 +241,6 @@ def scalar(name: str, value: Any) -> Any:
     Raises:
         ConfigurationError: For a value of another type; it names the argument.
     """
-    from airflow_claude_batch.batches.errors import ConfigurationError
-
     given, value = value, as_text(value)
     if name not in _SCALARS:
         return value
@@ -267,8 +266,6 @@ def records_source(value: Any) -> None:
     Raises:
         ConfigurationError: For a value that has no records, and for records whose prompt is a path.
     """
-    from airflow_claude_batch.batches.errors import ConfigurationError
-
     for number, record in enumerate(value if isinstance(value, (list, tuple)) else ()):
         if type(record) is dict and is_path(record.get("prompt")):
             raise ConfigurationError(
@@ -297,8 +294,6 @@ def check_form(given: Mapping[str, Any]) -> None:
     asked = {name: given.get(name) for name in ("output_format", "compression")}
     unused = [name for name, value in asked.items() if value not in (*NOTHING, "jsonl")]
     if unused and given.get("output_path") in NOTHING:
-        from airflow_claude_batch.batches.errors import ConfigurationError
-
         raise ConfigurationError(
             f"{unused[0]} is {asked[unused[0]]!r}, and there is no output_path: without one the records go "
             f"into XCom, and there are no files. Set output_path, or leave {unused[0]} out."

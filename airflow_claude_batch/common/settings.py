@@ -9,6 +9,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
+import pendulum
 from airflow.providers.common.compat.sdk import conf
 from airflow.sdk import ObjectStoragePath
 
@@ -195,8 +196,6 @@ def budget_timezone() -> str:
     Raises:
         ConfigurationError: when there is no such zone.
     """
-    import pendulum
-
     own = conf.get(SECTION, "budget_timezone", fallback="")
     name = own or conf.get("core", "default_timezone", fallback="utc")
     if name.lower() == "system":

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -170,8 +171,6 @@ def _with_a_usable_extra(connection: Connection) -> Connection:
 
 
 def _from_environment(conn_id: str) -> Connection:
-    import os
-
     if conn_id != ClaudeBatchHook.default_conn_name or not os.environ.get("ANTHROPIC_API_KEY"):
         raise AirflowNotFoundException(
             f"The connection {conn_id!r} isn't defined. Create one of type 'anthropic' (password = API key)"

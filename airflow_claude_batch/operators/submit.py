@@ -13,6 +13,7 @@ from airflow_claude_batch.common.xcoms import note_try
 from airflow_claude_batch.links.claude_batch import ClaudeConsoleLink
 from airflow_claude_batch.operators.arguments import SubmitArguments, declared, split
 from airflow_claude_batch.operators.deferral import finish, require_end
+from airflow_claude_batch.operators.results import results_tasks_of
 from airflow_claude_batch.operators.source import HiddenInput
 
 if TYPE_CHECKING:
@@ -81,7 +82,6 @@ class ClaudeBatchSubmitOperator(HiddenInput, BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Store the input, send it, and return the handle."""
-        from airflow_claude_batch.operators.results import results_tasks_of
         from airflow_claude_batch.runtime.output_place import check_later_outputs
         from airflow_claude_batch.runtime.submit import SubmitStep
         from airflow_claude_batch.runtime.submit_input import SubmitInput

@@ -16,6 +16,7 @@ from airflow_claude_batch.batches.errors import WaitTimeoutError
 from airflow_claude_batch.common.handle import Handle
 from airflow_claude_batch.common.scalars import scalar
 from airflow_claude_batch.common.xcoms import STARTED_AT
+from airflow_claude_batch.runtime.sensor import give_up, unproved
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -73,7 +74,6 @@ def fail_if_over(operator: Any, context: Context, event: dict[str, Any]) -> None
         return
     if waited and event.get("status") != "timeout":
         return  # the wait has its own reason to end
-    from airflow_claude_batch.runtime.sensor import give_up, unproved
 
     open_ids = event.get("open_batch_ids", []) if waited else event.get("unwanted", [])
     cancel = getattr(operator, "on_timeout", "leave") == "cancel"

@@ -7,6 +7,9 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from airflow_claude_batch.batches import errors
+from airflow_claude_batch.batches.api.cancel import cancel_all
+from airflow_claude_batch.batches.api.foreign_text import describe_error, foreign_text
+from airflow_claude_batch.batches.direct.answer import DirectCalls
 from airflow_claude_batch.batches.job.authority import owned_by
 from airflow_claude_batch.batches.waiting.wait import Wait
 from airflow_claude_batch.common.handle import Handle
@@ -18,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_claude_batch.batches.api.client import BatchesApi
-    from airflow_claude_batch.batches.direct.answer import DirectCalls
     from airflow_claude_batch.batches.job.job import Job, Later
     from airflow_claude_batch.hooks.claude_batch import ClaudeBatchHook
 
@@ -62,8 +64,6 @@ def direct_calls(
     job: Job, hook: ClaudeBatchHook, tell: Callable[[int, int], None] | None = None
 ) -> DirectCalls:
     """The single calls of a job, as they are made over a connection."""
-    from airflow_claude_batch.batches.direct.answer import DirectCalls
-
     connect, most = (lambda: hook.messages), max_direct_concurrency()
     return DirectCalls(job=job, connect=connect, concurrency=most, tell=tell)
 
@@ -77,8 +77,6 @@ def tell_going_direct(context: Any, job: Job, answered: int = 0, requests: int |
         answered: how many of them are answered.
         requests: how many there are; None while their batches are being cancelled.
     """
-    from airflow_claude_batch.batches.api.foreign_text import foreign_text
-
     value = {"job": job.folder.url, "answered": answered, "requests": requests}
     try:
         context["ti"].xcom_push(key=GOING_DIRECT, value=value)
@@ -122,8 +120,6 @@ def look(wait: Wait, api: BatchesApi, log: Any) -> bool:
     A failed look is no failed wait: the policy decides what it means. What is wrong with the whole API
     ends the look, since asking for the next batch would only fail again.
     """
-    from airflow_claude_batch.batches.api.foreign_text import describe_error
-
     for batch_id in wait.open_ids:
         try:
             wait.saw(api.retrieve(batch_id))
@@ -163,8 +159,6 @@ def raise_unless_ended(status: str | None, message: str) -> None:
 
 def cancel_batches(api: BatchesApi, batch_ids: list[str], log: Any) -> list[str]:
     """Ask for batches to be cancelled; returns those that may go on, because that failed."""
-    from airflow_claude_batch.batches.api.cancel import cancel_all
-
     answers = cancel_all(api, batch_ids)
     for answer in answers:
         log.log(answer.level, "The wait has ended: %s", answer)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
+from airflow_claude_batch.batches.api.foreign_text import describe_error
 from airflow_claude_batch.triggers.asset_state import AssetMemory
 from airflow_claude_batch.triggers.connection import poller_of
 
@@ -110,8 +111,6 @@ class ClaudeBatchEndedTrigger(BaseEventTrigger):
 
     async def _any(self, poller: Poller, memory: dict[str, Any]) -> AsyncIterator[list[Batch]]:
         """Batches of the workspace that have newly ended; nothing is yielded where there are none."""
-        from airflow_claude_batch.batches.api.foreign_text import describe_error
-
         if "floor" not in memory:
             memory.update(floor=self.since or _now().isoformat(), announced=[])
             memory["watermark"] = memory["floor"]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_claude_batch.batches.api.foreign_text import foreign_text
 from airflow_claude_batch.common.xcoms import PROGRESS, xcom_place
 from airflow_claude_batch.triggers.connection import poller_of
 from airflow_claude_batch.triggers.killing import cancel_if_unwanted
@@ -188,8 +189,6 @@ class ClaudeBatchTrigger(BaseTrigger):
         try:
             await asyncio.to_thread(_write_progress, self.task_instance, progress)
         except Exception as error:  # noqa: BLE001  # it is for people's eyes only
-            from airflow_claude_batch.batches.api.foreign_text import foreign_text
-
             log.warning("Could not write the progress XCom: %s", foreign_text(error))
 
 

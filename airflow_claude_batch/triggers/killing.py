@@ -11,6 +11,7 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from airflow_claude_batch.batches.api.foreign_text import describe_error
 from airflow_claude_batch.triggers.connection import poller_of
 from airflow_claude_batch.triggers.task_states import was_ended_by_a_person
 
@@ -42,8 +43,6 @@ async def cancel_if_unwanted(trigger: BaseTrigger, conn_id: str, batch_ids: list
 
 
 async def _bounded(trigger: BaseTrigger, conn_id: str, batch_ids: list[str]) -> None:
-    from airflow_claude_batch.batches.api.foreign_text import describe_error
-
     try:
         async with asyncio.timeout(KILL_SECONDS):
             await _cancel_if_unwanted(trigger, conn_id, batch_ids)

@@ -10,13 +10,13 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from jinja2 import StrictUndefined, TemplateSyntaxError, Undefined, UndefinedError, meta, nodes
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from airflow_claude_batch.batches.errors import ConfigurationError, Fault, InputError
 from airflow_claude_batch.batches.requests.request import describe, shorten
-
-if TYPE_CHECKING:
-    from jinja2 import nodes
 
 _QUOTED = re.compile(r"'([^']*)'")
 _Fill = Callable[[Mapping[str, Any]], str | None]
@@ -38,9 +38,6 @@ class PromptTemplate:
     """
 
     def __init__(self, source: str, surroundings: Mapping[str, Mapping[str, Any]] | None = None) -> None:
-        from jinja2 import StrictUndefined, TemplateSyntaxError, meta, nodes
-        from jinja2.sandbox import ImmutableSandboxedEnvironment
-
         environment = ImmutableSandboxedEnvironment(
             undefined=StrictUndefined, finalize=_nothing_for_null, keep_trailing_newline=True, cache_size=0
         )
@@ -92,8 +89,6 @@ class PromptTemplate:
         return prompt
 
     def _fault(self, error: Exception, record: Mapping[str, Any], index: int) -> Fault:
-        from jinja2 import UndefinedError
-
         if not isinstance(error, UndefinedError):
             rule = "the template fails on this record"
             return Fault(index=index, where="prompt template", value=type(error).__name__, rule=rule)
@@ -121,8 +116,6 @@ def _plain(template: nodes.Template, special: Collection[str]) -> _Fill | None:
         template: Parsed.
         special: Names that are no columns, or others before they are columns.
     """
-    from jinja2 import nodes
-
     text, names = "", []
     for output in template.body:
         for node in output.nodes if isinstance(output, nodes.Output) else [output]:
@@ -151,8 +144,6 @@ def _plain(template: nodes.Template, special: Collection[str]) -> _Fill | None:
 
 def _refuse_self(template: nodes.Template) -> None:
     """Refuse Jinja's own ``self`` in place of a column, but for the blocks of the template."""
-    from jinja2 import nodes
-
     blocks = {block.name for block in template.find_all(nodes.Block)}
     of_blocks = {id(node.node) for node in template.find_all(nodes.Getattr) if node.attr in blocks}
     for name in template.find_all(nodes.Name):
@@ -167,9 +158,7 @@ def _nothing_for_null(value: Any) -> Any:
     if type(value) is str:
         return value
     # range, dict, record.items, loop; what is undefined is of Jinja and can be called, too
-    if callable(value) or type(value).__module__.startswith("jinja2."):
-        from jinja2 import Undefined, UndefinedError
-
-        if not isinstance(value, Undefined):
-            raise UndefinedError("a function of Jinja in place of a column")
+    of_jinja = callable(value) or type(value).__module__.startswith("jinja2.")
+    if of_jinja and not isinstance(value, Undefined):
+        raise UndefinedError("a function of Jinja in place of a column")
     return "" if value is None else value

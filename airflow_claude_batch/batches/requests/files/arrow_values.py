@@ -22,6 +22,7 @@ from __future__ import annotations
 import datetime
 import math
 import uuid
+import zoneinfo
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from functools import cache
@@ -215,8 +216,6 @@ def _timestamps(array: Any) -> list[Any]:
 
 @cache
 def _zone(name: str) -> datetime.tzinfo:
-    import zoneinfo
-
     try:
         if name[:1] in "+-":
             moment = datetime.datetime.fromisoformat(f"2000-01-01T00:00:00{name}")

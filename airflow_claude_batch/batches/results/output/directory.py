@@ -20,6 +20,7 @@ from airflow_claude_batch.batches.errors import (
     missing_package,
 )
 from airflow_claude_batch.batches.results.output.line_files import Jsonl
+from airflow_claude_batch.batches.results.output.parquet import Parquet
 from airflow_claude_batch.batches.results.output.writers import SETS, Compression, Format, PartWriter
 from airflow_claude_batch.batches.storage import Folder
 
@@ -66,8 +67,6 @@ def open_directory(
     if format == "parquet" or compression == "zstd":
         _need_pyarrow(format, compression)
     if format == "parquet":
-        from airflow_claude_batch.batches.results.output.parquet import Parquet
-
         columns = {"include_message": include_message, "include_reused": include_reused}
         kind: Format = Parquet(compression, output_schema, **columns)
     else:
