@@ -147,3 +147,19 @@ def shape(value: Any) -> Any:
     if isinstance(value, list):
         return [shape(value[0])] if value else []
     return type(value).__name__
+
+
+def test_the_places_that_the_guide_for_contributors_names_hold_what_it_says() -> None:
+    guide = (REPOSITORY / "CONTRIBUTING.md").read_text()
+    table = guide.partition("## Which files?")[2].partition("\n\nTests")[0]
+    package = REPOSITORY / "airflow_claude_batch"
+    files = [*package.rglob("*.py"), *(REPOSITORY / "docs").rglob("*.md")]
+    for place in re.findall(r"`([\w./]+\.(?:py|md))`", table):
+        assert any(f"/{file.relative_to(REPOSITORY)}".endswith(f"/{place}") for file in files), place
+    held = [(file, name) for name, file in re.findall(r"`(\w+)` \(`([\w./]+\.py)`\)", table)]
+    for file, names in re.findall(r"`([\w./]+\.py)`: ((?:`\w+`(?:, or |, )?)+)", table):
+        held += [(file, name) for name in re.findall(r"\w+", names.replace("or ", ""))]
+    assert len(held) > 6
+    for place, name in held:
+        [file] = [file for file in package.rglob("*.py") if str(file).endswith(f"/{place}")]
+        assert re.search(rf"^(def |class )?{name}\b", file.read_text(), re.MULTILINE), (place, name)
