@@ -250,7 +250,6 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-FIGURES = ["store", "night", "s3"]
 STEPS = {"fill": fill, "store": store, "night": night, "calls": calls}
 
 

@@ -134,10 +134,6 @@ class Cluster:
             with contextlib.suppress(psutil.NoSuchProcess):
                 member.kill()
 
-    def worker_of(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> str:
-        """The worker that the task instance runs on, or ran on last."""
-        return str(self.api.task_instance(dag_id, run_id, task_id, map_index)["hostname"])
-
     def heal(self, since: datetime.datetime | None = None) -> None:
         """Start what has ended until all are at work, as what supervises components in earnest does.
 

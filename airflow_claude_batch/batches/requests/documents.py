@@ -11,7 +11,6 @@ https://platform.claude.com/docs/en/build-with-claude/pdf-support#check-pdf-requ
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -61,7 +60,6 @@ FETCHED_AHEAD = 8
 
 _OPTIONS = {"title", "context", "citations", "cache_control"}
 _OURS = {"uri", "file_id", "type", "decrypt"}
-_URI = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://\S")
 
 
 @dataclass(kw_only=True)
@@ -242,11 +240,6 @@ def _fetch(location: Folder, uri: str) -> bytes:
     if len(data) > LARGEST_REQUEST:
         raise UnreadableDocumentError(f"{uri}: more than {LARGEST_REQUEST} bytes, which no request takes")
     return data
-
-
-def is_uri(text: str) -> bool:
-    """Whether a text is a URI and nothing else."""
-    return _URI.match(text) is not None and not any(character.isspace() for character in text)
 
 
 def _as_list(documents: Any, index: int) -> list[Any]:
