@@ -15,7 +15,6 @@ from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from airflow_claude_batch.batches.accounts.reservation import release
 from airflow_claude_batch.batches.errors import (
-    BudgetExceededError,
     EmptyInputError,
     NotReachedYetError,
     UnreachableError,
@@ -23,11 +22,8 @@ from airflow_claude_batch.batches.errors import (
 from airflow_claude_batch.batches.job.answers import has_sent
 from airflow_claude_batch.batches.job.identity import Identity
 from airflow_claude_batch.batches.job.job import Job, Later, start_job
-from airflow_claude_batch.batches.job.part import PartState
-from airflow_claude_batch.batches.requests.output_schema import OutputSchema
 from airflow_claude_batch.batches.results.late import go_on_without_batches
 from airflow_claude_batch.batches.results.resubmission import resubmit_cancelled
-from airflow_claude_batch.batches.submission.estimate import estimate
 from airflow_claude_batch.batches.submission.policy import Policy
 from airflow_claude_batch.batches.submission.preflight import Models, probe
 from airflow_claude_batch.batches.submission.submit import Submission
@@ -41,15 +37,22 @@ from airflow_claude_batch.common.settings import (
     unreachable_seconds,
 )
 from airflow_claude_batch.common.steps import ComeBack, Done, Step
-from airflow_claude_batch.common.xcoms import ESTIMATE, UNREACHABLE, xcom_place
+from airflow_claude_batch.common.xcoms import UNREACHABLE, xcom_place
 from airflow_claude_batch.hooks.claude_batch import ClaudeBatchHook
 from airflow_claude_batch.runtime.budgets import Budgets
 from airflow_claude_batch.runtime.earlier_jobs import paid_before
 from airflow_claude_batch.runtime.on_time import check_direct, note_deadline
+from airflow_claude_batch.runtime.prepare import (
+    answer_by_batches,
+    answer_directly_if_small,
+    has_batches,
+    prepare_for_results,
+    share,
+)
 from airflow_claude_batch.runtime.reporting import announce
 from airflow_claude_batch.runtime.reuse import look_up
 from airflow_claude_batch.runtime.spending import JobSpending, prices_of
-from airflow_claude_batch.runtime.submit_input import SubmitInput, build_input, prompt_version
+from airflow_claude_batch.runtime.submit_input import SubmitInput, build_input
 from airflow_claude_batch.runtime.task import generation_of
 from airflow_claude_batch.runtime.trying import (
     conf_of,
@@ -159,10 +162,10 @@ class SubmitStep:
             self._keep_names(job)
             if self._when_stored is not None:
                 self._when_stored(self._context)
-            _share(job, list(given.recovery.shared_with))
+            share(job, list(given.recovery.shared_with))
             self._note_deadline(job)
             trial = job.ledger.trial is not None and bool(given.trial.direct)
-            _answer_directly_if_small(job, given.direct_below or 0, trial=trial)
+            answer_directly_if_small(job, given.direct_below or 0, trial=trial)
             if not is_dry_run(given.dry_run, conf):
                 if self._before_sending is not None and not has_sent(job.folder, job.ledger):
                     self._before_sending()
@@ -196,7 +199,7 @@ class SubmitStep:
 
     def _wait_for_budget(self, later: Later, job: Job) -> Step:
         """Come back when a budget may have room; a job that is needed before that is delivered without."""
-        _answer_by_batches(job)  # only they have a deadline; the next try chooses again
+        answer_by_batches(job)  # only they have a deadline; the next try chooses again
         now = datetime.datetime.now(datetime.UTC)
         go_on_without_batches(job, self._hook.batches, now, lambda parts: later.reason)
         if job.ledger.without_batches is None:
@@ -222,7 +225,7 @@ class SubmitStep:
             )
         finally:
             self._announce(ledger=job.ledger)
-        if later is not None and later.unreachable and not _has_sent(job):
+        if later is not None and later.unreachable and not has_batches(job):
             self._note_unreachable(later.reason)
         else:
             self._reached()
@@ -300,39 +303,6 @@ def _say_what_is_sent(job: Job, created: list[str]) -> None:
             log.info(said, requests, len(batch_ids), ", ".join(batch_ids))
 
 
-def _has_sent(job: Job) -> bool:
-    """Whether a batch of the job exists, or may exist."""
-    states = {part.state for part in job.ledger.parts}
-    return not states.isdisjoint((PartState.SUBMITTED, PartState.UNCERTAIN))
-
-
-def _answer_directly_if_small(job: Job, direct_below: int, *, trial: bool) -> None:
-    """Choose single calls for a trial, or a job of few requests, as long as nothing of it was sent."""
-    parts = job.ledger.batch_parts
-    requests = sum(part.request_count for part in parts)
-    if _has_sent(job) or not requests or not (trial or requests < direct_below):
-        return
-    with job.change():
-        for part in parts:
-            part.way = "direct"
-    log.info("%s requests are answered by single calls: %s", requests, "a trial" if trial else "they are few")
-
-
-def _answer_by_batches(job: Job) -> None:
-    """Take back that a job of which nothing was sent is answered by single calls."""
-    if direct := [part for part in job.ledger.live_parts if part.way == "direct"]:
-        with job.change():
-            for part in direct:
-                part.way = "batch"
-
-
-def _share(job: Job, dag_ids: list[str]) -> None:
-    """Record which other DAGs may deliver the job."""
-    if job.ledger.shared_with != dag_ids:
-        with job.change() as ledger:
-            ledger.shared_with = dag_ids
-
-
 def _wants_probe(budget: Budget, estimate: Mapping[str, Any]) -> bool:
     if budget.probe is not None:
         return bool(budget.probe)
@@ -346,65 +316,3 @@ def _policy(given: SubmitInput) -> Policy:
         max_requests_in_queue=None if in_queue is None else int(in_queue),
         grace_seconds=reconcile_grace_seconds(),
     )
-
-
-def prepare_for_results(
-    given: SubmitInput,
-    context: Context,
-    job: Job,
-    hook: ClaudeBatchHook,
-    warnings: list[str] | None = None,
-) -> Budgets:
-    """Record what the results step needs to know, and say what the job will cost.
-
-    The tokens of a sample are counted by the API where a limit depends on them.
-
-    Args:
-        given: What the task was given.
-        context: Airflow's.
-        job: Stored.
-        hook: Of its connection.
-        warnings: Takes why the job would be refused; None to refuse it.
-
-    Returns:
-        The budgets that the job is subject to.
-
-    Raises:
-        BudgetExceededError: When the job is estimated to cost more than a budget allows one.
-    """
-    ledger = job.ledger
-    if not any(part.batch_id or part.intent_at for part in ledger.parts):
-        ledger.tags = given.tags
-        budgets = Budgets.of(given.budget, ledger)
-        ledger.max_usd = min(budgets.of_job, default=None)
-        expected = given.budget.expected_output_tokens
-        result = estimate(
-            job,
-            prices_of(hook),
-            api=hook.batches if budgets.exist else None,
-            expected_output=None if expected is None else int(expected),
-        )
-        log.info("Estimated cost: %s", result)
-        schema = None
-        if given.output_schema is not None:
-            schema = OutputSchema.of(given.output_schema).json_schema
-        with job.change():
-            ledger.estimate, ledger.output_schema = result.as_dict(), schema
-            ledger.prompt_version = given.prompt_version or prompt_version(given)
-        context["ti"].xcom_push(key=ESTIMATE, value={"job": ledger.job, **ledger.estimate})
-        for limit in budgets.of_job:
-            try:
-                result.check(limit, direct=not ledger.batch_parts)
-            except BudgetExceededError as error:
-                if warnings is None:
-                    budgets.tell_too_dear(ledger, limit, str(error))
-                    raise
-                warnings.append(str(error))
-        return budgets
-    if ledger.estimate:
-        context["ti"].xcom_push(key=ESTIMATE, value={"job": ledger.job, **ledger.estimate})
-    budgets = Budgets.of(given.budget, ledger)
-    if (most := min(budgets.of_job, default=None)) != ledger.max_usd:  # raised, perhaps, for a later round
-        with job.change():
-            ledger.max_usd = most
-    return budgets
