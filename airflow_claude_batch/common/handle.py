@@ -30,8 +30,8 @@ def read_back(text: str) -> Any:
 
 
 def _ids(value: Any) -> list[str]:
-    """A list of batch ids, each of them once: records would be delivered twice; empty for anything else."""
-    items = list(value) if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else []
+    """Batch ids: one, or a list of them, each once, since records would be delivered twice; else none."""
+    items = [value] if isinstance(value, str) else list(value) if isinstance(value, Sequence) else []
     if not all(isinstance(item, str) and _BATCH_ID.fullmatch(item.strip()) for item in items):
         return []
     return list(dict.fromkeys(item.strip() for item in items))
@@ -66,30 +66,31 @@ class Handle:
             return value
         if isinstance(value, str):
             value = read_back(value.strip())
-        if isinstance(value, str) and _BATCH_ID.fullmatch(value):
-            return cls(batch_ids=[value])
         if is_plan(value):
             from airflow.providers.common.compat.sdk import AirflowSkipException
 
             raise AirflowSkipException("Upstream was a dry run: nothing was sent, so there is nothing to do.")
-        if isinstance(value, dict) and value.get("job") and value.get("batch_ids") == []:
-            return cls(batch_ids=[], job=value["job"], request_count=value.get("request_count"))
-        if isinstance(value, dict) and (batch_ids := _ids(value.get("batch_ids"))):
-            job, request_count = value.get("job"), value.get("request_count")
-            return cls(batch_ids=batch_ids, job=job, request_count=request_count)
-        if batch_ids := _ids(value):
+        if isinstance(value, dict):
+            job, batch_ids = value.get("job"), _ids(value.get("batch_ids"))
+            if batch_ids or (job and value.get("batch_ids") == []):
+                return cls(batch_ids=batch_ids, job=job, request_count=value.get("request_count"))
+        elif batch_ids := _ids(value):
             return cls(batch_ids=batch_ids)
-        items = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
-        # Not at the top, for links and sensors load this file with a DAG file, and these take 0.01 s.
-        from airflow_claude_batch.batches.requests.request import describe
-
-        rule = "the output of a submit task, a batch id, or a list of batch ids is wanted"
-        if value is None or value in ("", "None", "null") or items == [None]:
-            rule += "; nothing came from upstream: has the submit task run, and does batch name it?"
-        elif items and all(isinstance(item, dict) for item in items):
-            rule = "these are several jobs; map the task over them: .partial(…).expand(batch=submit.output)"
-        raise InputError([Fault(index=0, where="batch", value=describe(value), rule=rule)])
+        raise _no_handle(value)
 
     def as_dict(self) -> dict[str, Any]:
         """For XCom."""
         return {"job": self.job, "batch_ids": self.batch_ids, "request_count": self.request_count}
+
+
+def _no_handle(value: Any) -> InputError:
+    # Not at the top, for links and sensors load this file with a DAG file, and this takes some milliseconds.
+    from airflow_claude_batch.batches.requests.request import describe
+
+    items = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
+    rule = "the output of a submit task, a batch id, or a list of batch ids is wanted"
+    if value is None or value in ("", "None", "null") or items == [None]:
+        rule += "; nothing came from upstream: has the submit task run, and does batch name it?"
+    elif items and all(isinstance(item, dict) for item in items):
+        rule = "these are several jobs; map the task over them: .partial(…).expand(batch=submit.output)"
+    return InputError([Fault(index=0, where="batch", value=describe(value), rule=rule)])
