@@ -149,26 +149,14 @@ def spool_next(job: Job) -> int:
         How many requests the new round has; 0 where there was nothing to do.
     """
     ledger = job.ledger
-    last = last_round(ledger)
-    sources = [part for part in ledger.parts if part.moved and part.moved_to > last]
+    next_round = last_round(ledger) + 1
+    sources = [part for part in ledger.parts if part.moved and part.moved_to >= next_round]
     if not sources:
         return 0
-    if ledger.reuse is not None:
-        most = ledger.reuse.part_requests
-    else:
-        most = max((part.request_count for part in ledger.batch_parts), default=MAX_REQUESTS)
-    writer = SpoolWriter(
-        job.folder,
-        Limits(requests=most),
-        compress=sources[0].requests.endswith(".gz"),
-        first_part=len(ledger.parts),
-        round=last + 1,
-        label=writers_label(),
-        router=_OnceEach() if ledger.reuse is not None else None,
-    )
+    writer = _writer_of_round(next_round, job, sources)
     with writer:
         for part in sources:
-            wanted = {moved.custom_id for moved in read_moved(job.folder, part) if moved.round > last}
+            wanted = {moved.custom_id for moved in read_moved(job.folder, part) if moved.round >= next_round}
             for request in read_requests(job.folder, part):
                 if request.custom_id in wanted:
                     writer.add(request)
@@ -178,13 +166,28 @@ def spool_next(job: Job) -> int:
             part.way = "reuse" if part.repeats else "direct"
     with job.change():
         ledger.parts += spooled.parts
-    log.info(
-        "Round %s: %s requests are sent again, in %s parts",
-        last + 1,
-        spooled.request_count,
-        len(spooled.parts),
+    count = spooled.request_count
+    log.info("Round %s: %s requests are sent again, in %s parts", next_round, count, len(spooled.parts))
+    return count
+
+
+def _writer_of_round(number: int, job: Job, sources: list[Part]) -> SpoolWriter:
+    """What stores the requests of a round, in parts as large as those before."""
+    ledger = job.ledger
+    router = None if ledger.reuse is None else _OnceEach()
+    if ledger.reuse is not None:
+        most = ledger.reuse.part_requests
+    else:
+        most = max((part.request_count for part in ledger.batch_parts), default=MAX_REQUESTS)
+    return SpoolWriter(
+        job.folder,
+        Limits(requests=most),
+        compress=sources[0].requests.endswith(".gz"),
+        first_part=len(ledger.parts),
+        round=number,
+        label=writers_label(),
+        router=router,
     )
-    return spooled.request_count
 
 
 def resubmit_cancelled(job: Job, api: BatchesApi, try_number: int) -> Later | None:
