@@ -227,16 +227,15 @@ def start_job(
             empty = empty_ledger(identity, owner=lease.token, conn_id=conn_id, generation=generation)
             empty.betas = source.betas
             fresh = _spool(reserve(home, empty), empty, source)
-            # What was never sent, a dry run or what a budget refused, hides nothing that was paid for.
-            begun = next((one for one in known.jobs if _has_begun(one)), None)
-            if begun is not None and not begun.ledger.superseded_by and not force_new and _same(begun, fresh):
-                fresh.folder.remove()
-                log.info("The same requests as before: %s", describe(begun.ledger))
-                if begun is not known.jobs[0]:
-                    known.make_current(begun, lease.token)
-                changes["trial"] = fresh.ledger.trial
-            else:
+            same = None if force_new else _begun_with(fresh, known)
+            if same is None:
                 known.add(fresh)
+            else:
+                fresh.folder.remove()
+                log.info("The same requests as before: %s", describe(same.ledger))
+                if same is not known.jobs[0]:
+                    known.make_current(same, lease.token)
+                changes["trial"] = fresh.ledger.trial
         job = _take(root, known.jobs[0].folder, lease, **changes)
         # A kill may have come between the new job and the end of the old one: the mark tells.
         others = [one for one in known.jobs[1:] if not one.ledger.superseded_by]
@@ -322,6 +321,17 @@ def _has_begun(known: StoredJob) -> bool:
     """Whether anything of a job was sent, or may have been, or was delivered."""
     delivered = any(part.delivery for part in known.ledger.parts)
     return delivered or has_sent(known.folder, known.ledger)
+
+
+def _begun_with(fresh: StoredJob, known: History) -> StoredJob | None:
+    """The job that was begun last, where its requests are those of a fresh one.
+
+    What was never sent, a dry run or what a budget refused, hides nothing that was paid for.
+    """
+    begun = next((one for one in known.jobs if _has_begun(one)), None)
+    if begun is None or begun.ledger.superseded_by or not _same(begun, fresh):
+        return None
+    return begun
 
 
 def _same(known: StoredJob, fresh: StoredJob) -> bool:
