@@ -209,35 +209,49 @@ def _send_again(root: Folder, folder: Folder, delivery: Delivery, chosen: Chosen
         NothingFoundError: Where there is nothing of that kind that could be sent.
     """
     with open_job(root, folder.url) as job:
-        # What was not asked is not asked again; who repeats a request gets what that one is answered now.
-        parts = [part for part in job.ledger.live_parts if part.is_answered and part.way != "reuse"]
-        for part in parts:
-            _check_whole(job, part, chosen)
-        with progress("Reading results", len(parts)) as update:
-            moved = 0
-            for number, part in enumerate(parts, 1):
-                moved += choose(delivery.api, job, part, chosen, delivery.reading)
-                update(number)
+        moved = _move(job, delivery, chosen)
         if moved:
-            with job.change() as ledger:
-                for part in ledger.parts:
-                    if part.repeats:
-                        part.delivery, part.answered = None, False
+            _answer_repeats_anew(job)
         spool_next(job)
-    if not moved and chosen.custom_ids:
-        raise NothingFoundError(
-            f"Nothing was sent: none of the {len(chosen.custom_ids)} ids is a failed request of {folder.url} "
-            "that could be sent again."
-        )
     if not moved:
-        raise NothingFoundError(
-            "Nothing was sent. What was refused before it was sent, and what the API calls an invalid "
-            "request, would only fail again; what has an answer is not asked again."
-        )
+        raise NothingFoundError(f"Nothing was sent{_why_nothing(folder, chosen)}")
     left = len(chosen.custom_ids) - moved if chosen.custom_ids else 0
     if left > 0:
         note(f"{left} of the ids are not sent: they have an answer, or are none of this job's.")
     note(f"{moved} requests are sent again.")
+
+
+def _move(job: Job, delivery: Delivery, chosen: Chosen) -> int:
+    """Move what is chosen out of the job's parts; returns how many requests that are."""
+    # What was not asked is not asked again; who repeats a request gets what that one is answered now.
+    parts = [part for part in job.ledger.live_parts if part.is_answered and part.way != "reuse"]
+    for part in parts:
+        _check_whole(job, part, chosen)
+    moved = 0
+    with progress("Reading results", len(parts)) as update:
+        for number, part in enumerate(parts, 1):
+            moved += choose(delivery.api, job, part, chosen, delivery.reading)
+            update(number)
+    return moved
+
+
+def _answer_repeats_anew(job: Job) -> None:
+    with job.change() as ledger:
+        for part in ledger.parts:
+            if part.repeats:
+                part.delivery, part.answered = None, False
+
+
+def _why_nothing(folder: Folder, chosen: Chosen) -> str:
+    if chosen.custom_ids:
+        return (
+            f": none of the {len(chosen.custom_ids)} ids is a failed request of {folder.url} that could be "
+            "sent again."
+        )
+    return (
+        ". What was refused before it was sent, and what the API calls an invalid request, would only fail "
+        "again; what has an answer is not asked again."
+    )
 
 
 def _check_whole(job: Job, part: Part, chosen: Chosen) -> None:
