@@ -100,20 +100,23 @@ def _problem_of_message(messages: Sequence[Mapping[str, Any]], number: int, beta
 def _problem_of_blocks(blocks: Sequence[Any], where: str, *, inside: bool = False) -> Problem | None:
     """Of the blocks of a message, or of those inside one of them, where a text may be empty."""
     for number, block in enumerate(blocks):
-        problem, kind = None, block.get("type") if isinstance(block, dict) else None
-        if kind == "text":
-            text = block.get("text")
-            if not isinstance(text, str) or not (inside or (text and not text.isspace())):
-                problem = Problem(".text", describe(text), "text that is not blank; or leave the block out")
-        elif not isinstance(kind, str):
-            found = block.get("type") if isinstance(block, dict) else block
-            problem = Problem(".type", describe(found), 'a block has a type: {"type": "text", "text": …}')
-        elif kind in MEDIA_TYPES:
-            problem = _problem_of_source(block.get("source"), kind)
-        elif kind == "tool_result" and isinstance(block.get("content"), (list, tuple)):
-            problem = _problem_of_blocks(block["content"], ".content", inside=True)
-        if problem is not None:
+        if problem := _problem_of_block(block, inside=inside):
             return problem.within(f"{where}[{number}]")
+    return None
+
+
+def _problem_of_block(block: Any, *, inside: bool) -> Problem | None:
+    if not isinstance(block, dict) or not isinstance(kind := block.get("type"), str):
+        found = block.get("type") if isinstance(block, dict) else block
+        return Problem(".type", describe(found), 'a block has a type: {"type": "text", "text": …}')
+    if kind == "text":
+        text = block.get("text")
+        if not isinstance(text, str) or not (inside or (text and not text.isspace())):
+            return Problem(".text", describe(text), "text that is not blank; or leave the block out")
+    elif kind in MEDIA_TYPES:
+        return _problem_of_source(block.get("source"), kind)
+    elif kind == "tool_result" and isinstance(block.get("content"), (list, tuple)):
+        return _problem_of_blocks(block["content"], ".content", inside=True)
     return None
 
 
