@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import msgspec
 
 from airflow_claude_batch.batches.errors import ResultsError, missing_package
+from airflow_claude_batch.common.handle import read_back
 from airflow_claude_batch.common.scalars import as_text
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def read_succeeded(summary_or_path: Any) -> Iterator[dict[str, Any]]:
 
     Args:
         summary_or_path: output of the results task (or of ``@task.claude_batch``); or the output directory,
-            as ``ObjectStoragePath`` understands it, or its ``succeeded`` directory or ``summary.json``
+            as ``ObjectStoragePath`` understands it, its ``summary.json``, or its ``succeeded`` directory
 
     Raises:
         ResultsError: where there are no records, or a delivery has not ended
@@ -48,7 +49,7 @@ def read_errored(summary_or_path: Any) -> Iterator[dict[str, Any]]:
 
     Args:
         summary_or_path: output of the results task (or of ``@task.claude_batch``); or the output directory,
-            as ``ObjectStoragePath`` understands it, or its ``errored`` directory or ``summary.json``
+            as ``ObjectStoragePath`` understands it, its ``summary.json``, or its ``errored`` directory
 
     Raises:
         ResultsError: where there are no records, or a delivery has not ended
@@ -118,19 +119,22 @@ def _read(summary_or_path: Any, set_: Set) -> Iterator[dict[str, Any]]:
 
 def _find(summary_or_path: Any, set_: Set) -> list[dict[str, Any]] | Folder:
     """The records themselves, or the folder that holds them."""
+    from airflow_claude_batch.batches.results.output.directory import SUMMARY
     from airflow_claude_batch.batches.results.output.read_records import find_set
     from airflow_claude_batch.common.settings import open_folder
 
-    if not isinstance(summary_or_path, Mapping):
-        path = as_text(summary_or_path)
-        if not isinstance(path, str) or path in ("", "None"):
-            kind = repr(path) if isinstance(path, str) else f"a {type(path).__name__}"
+    given = as_text(summary_or_path)
+    if isinstance(given, str):
+        given = read_back(given.strip())
+    if not isinstance(given, Mapping):
+        if not isinstance(given, str) or given in ("", "None"):
+            kind = repr(given) if isinstance(given, str) else f"a {type(given).__name__}"
             raise ResultsError(
                 f"The summary is {kind}; it is the output of one results task (the XCom 'return_value'), or "
                 "the address of its output_path. Of several tasks read one after the other."
             )
-        return find_set(open_folder(path.removesuffix("/summary.json")), set_)
-    path, records = summary_or_path.get(f"{set_}_path"), summary_or_path.get(set_)
+        return find_set(open_folder(given.removesuffix(f"/{SUMMARY}")), set_)
+    path, records = given.get(f"{set_}_path"), given.get(set_)
     if path:
         return find_set(open_folder(path), set_)
     if records is None:

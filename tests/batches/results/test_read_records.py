@@ -308,13 +308,14 @@ def test_what_is_no_summary_is_refused_by_its_kind(given: Any) -> None:
         assert "private" not in str(raised.value)
 
 
-def test_an_output_is_named_by_its_summary_too_and_by_none_of_its_parts(
+def test_a_summary_is_read_as_text_and_by_its_file_too(
     root: Folder, api: BatchesApi, emulator: Emulator, out: Folder
 ) -> None:
-    deliver_as(out, root, api, emulator)
-    assert len(list(read_succeeded(f"{out.url}/summary.json"))) == 4
-    with pytest.raises(ResultsError, match=r"part-\d+\.jsonl is one file; give the directory"):
-        read_succeeded(f"{out.url}/succeeded/{out.child('succeeded').names()[0]}")
+    summary = deliver_as(out, root, api, emulator)
+    for given in (json.dumps(summary), str(summary), f"{out.url}/summary.json"):
+        assert len(list(read_succeeded(given))) == 4
+    with pytest.raises(ResultsError, match="is a file; give the directory that it is in"):
+        read_succeeded(f"{out.url}/succeeded/part-00000.jsonl")
 
 
 def test_the_directory_of_a_set_is_read_when_its_delivery_has_ended(

@@ -48,11 +48,11 @@ def find_set(folder: Folder, set_: str) -> Folder:
         ResultsError: where there are no records, not yet, or those of the other set
     """
     names = folder.names()
+    own_name = folder.path.rstrip("/").rpartition("/")[2]
+    if [*names] == [own_name]:  # of a file fsspec lists the file itself
+        raise ResultsError(f"{folder.url} is a file; give the directory that it is in.")
     if SUMMARY in names:
         return folder.child(set_)
-    own_name = folder.path.rstrip("/").rpartition("/")[2]
-    if names == [own_name]:  # what stores list of a file
-        raise ResultsError(f"{folder.url} is one file; give the directory of the output, or of the set.")
     if set(SETS) & set(names):
         raise _not_ended(folder)
     if own_name in SETS and own_name != set_:
