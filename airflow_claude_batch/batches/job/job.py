@@ -293,7 +293,10 @@ def _spool(folder: Folder, ledger: Ledger, source: Input) -> StoredJob:
     for part in spooled.parts:
         if part.rejected:
             log.warning(
-                "%s records are not sent; why, says %s/%s", part.request_count, folder.url, part.inputs
+                "%s records are not sent; the reasons are in %s/%s",
+                part.request_count,
+                folder.url,
+                part.inputs,
             )
     return StoredJob(folder=folder, ledger=ledger)
 
