@@ -152,9 +152,13 @@ class Estimate:
             )
         if (self.standard_pico if direct else self.pico) > max_usd * PICO:
             way_out = " set expected_output_tokens if answers are shorter," if self.by_max_tokens else ""
+            asked = ""
+            if direct:
+                asked = f", and single calls cost ${self.standard_pico / PICO:.4f}"
+                way_out += " have it answered by a batch (no direct_below, Trial(direct=False)),"
             raise BudgetExceededError(
-                f"The job is estimated at {self}, which is above {limit}. Nothing was sent. Send fewer "
-                f"requests, lower max_tokens,{way_out} or raise max_usd, and clear the task."
+                f"The job is estimated at {self}{asked}, which is above {limit}. Nothing was sent. Send "
+                f"fewer requests, lower max_tokens,{way_out} or raise max_usd, and clear the task."
             )
 
 
