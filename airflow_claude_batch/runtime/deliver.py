@@ -307,7 +307,8 @@ class ResultsStep:
             check_quotes(quotes, schema.json_schema)
         elif quotes:
             log.warning(
-                "quotes are fields of the output, and there is no output schema: only tools have some"
+                "AnswerPolicy(quotes=…) names fields of the output, and there is no output_schema: only "
+                "answers that call a tool have an output then"
             )
         reading = Reading(
             count_as_failed=tuple(given.answer_policy.count_as_failed),
