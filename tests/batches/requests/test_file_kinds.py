@@ -196,12 +196,47 @@ def test_a_backslash_beside_missing_values_is_nothing_to_guess_wherever_both_sta
     between = "".join(f"{number},some text\n" for number in range(rows))
     content = f"id,text\na,{first}\n{between}b,{last}\n".replace(",", mark)
     found = read(tmp_path, "a.csv", content)
-    if mark == "\t" and (first == "\\N" or rows == 0):  # databases that write tabs escape
-        assert found[-1]["text"] in ("C:\new", "C:New", None)
+    if mark == "\t" and last != "C:\\New" and (first == "\\N" or rows == 0):  # databases with tabs escape
+        assert found[-1]["text"] in ("C:\new", None)
     else:
         assert "say escape=" in refusal(found).rule
     kept = read(tmp_path, "a.csv", content, escape="")
     assert [kept[0]["text"], kept[-1]["text"]] == [None if text == "\\N" else text for text in (first, last)]
+
+
+@pytest.mark.parametrize(
+    ("row", "right"),
+    [
+        ('"a","C:\\\\new"', None),
+        ("C:\\new,a", None),
+        ('"a ""b"" c","C:\\new"', "C:\\new"),
+        ('"a","C:\\data"', "C:\\data"),
+        ('"a, \\"b\\"","C:\\\\new"', "C:\\new"),
+    ],
+)
+def test_a_backslash_beside_missing_values_is_nothing_to_guess_in_quotes_either(
+    tmp_path: Path, row: str, right: str | None
+) -> None:
+    found = read(tmp_path, "a.csv", f'id,text\n"x",\\N\n{row}\n')
+    if right is None:
+        assert "say escape=" in refusal(found).rule
+    else:
+        assert [found[0]["text"], found[1]["text"]] == [None, right]
+
+
+@pytest.mark.parametrize("rows", [1, 20_000])
+@pytest.mark.parametrize(
+    "row",
+    ["C:\\new,1", '"C:\\data",1', '"C:\\New",1', '"two\nlines",C:\\new', '"two\n\\\\, ",C:\\new', "it\\'s,1"],
+)
+def test_escapes_on_the_first_rows_do_not_change_what_is_text_further_on(
+    tmp_path: Path, rows: int, row: str
+) -> None:
+    escaped = '"say \\"hi\\", now",\\N\n"two\n\\\\ lines","it\\\\s"\n'
+    good = "id,text\n" + rows * escaped
+    assert len(read(tmp_path, "a.csv", good)) == 2 * rows
+    assert "say escape=" in refusal(read(tmp_path, "a.csv", f"{good}{row}\n")).rule
+    assert len(read(tmp_path, "a.csv", f"{good}{row}\n", escape="\\")) == 2 * rows + 1
 
 
 SPECTRUM: dict[str, tuple[str, Any]] = {

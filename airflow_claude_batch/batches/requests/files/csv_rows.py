@@ -10,6 +10,12 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import IO, Any, cast
 
+from airflow_claude_batch.batches.requests.files.backslashes import (
+    NULL,
+    Backslashes,
+    GuessedEscapes,
+    UndecidedBackslashes,
+)
 from airflow_claude_batch.batches.requests.files.dialect import (
     Found,
     ends_with_delimiter,
@@ -30,10 +36,7 @@ from airflow_claude_batch.batches.requests.files.rows import (
 from airflow_claude_batch.batches.requests.files.stored import DAMAGED, Stored, damaged, encoding_of, no_text
 from airflow_claude_batch.batches.storage import LineTooLongError
 
-NULL = "\\N"
-"""How MySQL, PostgreSQL, Hive and Snowflake write a missing value."""
 _ESCAPED = re.compile(r"\\([\\Nnrt0bZ])")
-_UNDECIDED = "it is text (PostgreSQL) or escapes (MySQL, Snowflake): say escape='' or escape='\\\\'"
 _NULL_MARK = "\ufdd0"  # a code point that is no character, while csv takes the backslash off
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "0": "\0", "b": "\b", "Z": "\x1a"}
 
@@ -100,29 +103,14 @@ def _without_mark(encoding: str) -> str:
     return "utf-8-sig" if encoding == "utf-8" else encoding
 
 
-class _Backslashes:
-    """Refuses a file where missing values and other backslashes come together.
-
-    Where missing values are backslash and N, others are text (PostgreSQL) or escapes (MySQL).
-    """
-
-    def __init__(self, delimiter: str) -> None:
-        self._delimiter = delimiter
-        self._nulls = self._others = False
-
-    def look_at(self, lines: Iterable[str], first: int) -> None:
-        """Look at some lines, of which the first one has a number.
-
-        Raises:
-            UnreadableFileError: Where the file holds both by now.
-        """
-        for number, line in enumerate(lines, first):
-            if "\\" in line:
-                fields = line.rstrip("\r\n").split(self._delimiter)
-                self._nulls = self._nulls or NULL in fields
-                self._others = self._others or any("\\" in field and field != NULL for field in fields)
-                if self._nulls and self._others:
-                    raise UnreadableFileError(_UNDECIDED, "a backslash", f"line {number}")
+def _backslashes(found: Found, options: ReadOptions) -> Backslashes | None:
+    """What looks at the backslashes of a file of which the user does not say what they are."""
+    dialect = found.dialect
+    if found.undecided:
+        return UndecidedBackslashes(dialect.delimiter, dialect.quote)
+    if dialect.escape and options.escape is None:
+        return GuessedEscapes(dialect.delimiter, dialect.quote, in_quotes=found.quoted)
+    return None
 
 
 class _Lines:
@@ -137,11 +125,11 @@ class _Lines:
     odd = False
     """Whether the row under way holds what may be a missing value, or a quote after a blank."""
 
-    def of(self, text: Iterator[str], found: Found) -> Iterator[str]:
+    def of(self, text: Iterator[str], found: Found, options: ReadOptions) -> Iterator[str]:
         """The lines, without a byte order mark and what a first line says of the delimiter."""
         dialect = found.dialect
         blank_and_quote = f"{dialect.delimiter} {dialect.quote}" if dialect.quote else NULL
-        backslashes = _Backslashes(dialect.delimiter) if found.undecided else None
+        backslashes = _backslashes(found, options)
         lines = chain.from_iterable(self._blocks(text, blank_and_quote, backslashes))
         first = next(lines, "")
         if separator_line(first) is not None:
@@ -150,12 +138,15 @@ class _Lines:
         return map(_unescape, whole) if dialect.escape == "\\" else whole
 
     def _blocks(
-        self, text: Iterator[str], blank_and_quote: str, backslashes: _Backslashes | None
+        self,
+        text: Iterator[str],
+        blank_and_quote: str,
+        backslashes: Backslashes | None,
     ) -> Iterator[Iterable[str]]:
         first, begun = 1, 0  # number of the block's first line; characters of the row under way before it
         for block in _whole_line_blocks(text):
             lines = io.StringIO(block, newline="").readlines()
-            if backslashes is not None and "\\" in block:
+            if backslashes is not None and ("\\" in block or backslashes.see_quotes):
                 backslashes.look_at(lines, first)
             if begun + len(block) > LONGEST_ROW or NULL in block or blank_and_quote in block:
                 yield self._looked_at(lines, begun, blank_and_quote)
@@ -221,7 +212,7 @@ def _character(match: re.Match[str]) -> str:
 def _rows(
     stored: Stored, options: ReadOptions, found: Found, lines: _Lines, text: Iterator[str]
 ) -> Iterator[Row]:
-    reader = found.dialect.reader(lines.of(text, found))
+    reader = found.dialect.reader(lines.of(text, found, options))
     shape = _Shape(stored, options, found, _header(reader, options, lines))
     names, width, plain = shape.names, shape.width, shape.plain
     lines.start, lines.odd = reader.line_num + 1, False

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
+from airflow_claude_batch.batches.requests.files.backslashes import WrittenEscapes
 from airflow_claude_batch.batches.requests.files.options import ReadOptions
 from airflow_claude_batch.batches.requests.files.rows import UnreadableFileError
 
@@ -118,6 +119,8 @@ class Found:
     """What of the dialect was found out rather than said or usual."""
     undecided: bool = False
     """Whether a missing value and another backslash, both in one file, leave open what the latter is."""
+    quoted: bool = False
+    """Whether there are quotes."""
 
 
 def find_dialect(sample: str, *, whole: bool, options: ReadOptions, tabs: bool) -> Found:
@@ -155,12 +158,13 @@ def find_dialect(sample: str, *, whole: bool, options: ReadOptions, tabs: bool) 
         _refuse_hidden_columns(best, trials)
     escape, best = best.dialect.escape, _with_habits(best, lines, whole, options)
     found = best.dialect
-    undecided = options.escape is None and not escape and not _is_quoted(found, lines)
+    undecided = options.escape is None and not escape and not _is_told_as_text(found, lines)
     return Found(
         dialect=found,
         rows=best.rows,
         guesses=_guesses(usual, found),
         undecided=undecided and not (found.escape and found.delimiter == "\t"),
+        quoted=_is_quoted(found, lines),
     )
 
 
@@ -296,6 +300,15 @@ def _with_habits(best: _Trial, lines: Sequence[str], whole: bool, options: ReadO
 
 def _is_quoted(dialect: Dialect, lines: Sequence[str]) -> bool:
     return dialect.quote != "" and any(dialect.quote in line for line in lines)
+
+
+def _is_told_as_text(dialect: Dialect, lines: Sequence[str]) -> bool:
+    """Whether a quoted file shows that its backslashes are text: who escapes with them writes no ``""``."""
+    if not _is_quoted(dialect, lines):
+        return False
+    twice = re.compile(f"[^{re.escape(dialect.delimiter)}\\s\\\\]{2 * re.escape(dialect.quote)}")
+    written = WrittenEscapes(dialect.delimiter, dialect.quote)
+    return any(twice.search(line) or written.leave_one(line) for line in lines)
 
 
 def _guesses(usual: Dialect, found: Dialect) -> list[str]:
