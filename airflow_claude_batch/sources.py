@@ -10,6 +10,7 @@ import posixpath
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_claude_batch.batches.errors import ConfigurationError
@@ -104,7 +105,8 @@ class Files(Source):
     """The rows of JSON, CSV, Parquet, ORC, Avro and Excel files as records, their columns by name.
 
     What is not said is found out for each file, and logged; where it cannot be told, the file is refused. A
-    compressed file (gzip, bz2, xz, zstd) is known by its content.
+    compressed file (gzip, bz2, xz, zstd) is known by its content. A file that several of the URIs name is
+    read once.
 
     Args:
         uris: Files, globs or directories that ``ObjectStoragePath`` understands, for example
@@ -231,8 +233,8 @@ class Documents(Source):
         name_of = _names(locations, self._suffixes())
         self.left_out.clear()
         found = find_all(locations, self._suffixes(), left_out=self.left_out)
-        for url, file in {file.url: file for file in found}.items():
-            name = name_of(file)
+        for file in found:
+            name, url = name_of(file), file.url
             document = {"uri": url, **options} if options else url
             yield {"custom_id": legal_id(name), "name": name, "uri": url, "documents": [document]}
 
@@ -255,9 +257,10 @@ def _checked(convert: Mapping[str, Callable[[bytes], Any]]) -> dict[str, Callabl
 def _names(locations: list[Folder], suffixes: tuple[str, ...]) -> Callable[[Folder], str]:
     """What tells files apart: their paths below the directory that all locations lie in, else their URIs."""
     from airflow_claude_batch.batches.requests.document_access import directory_of
+    from airflow_claude_batch.batches.requests.files.find import place_of
 
-    stores = {location.url.rstrip("/").removesuffix(location.path.rstrip("/")) for location in locations}
-    if len(stores) > 1:
+    if len({place_of(location)[0] for location in locations}) > 1:
         return lambda file: file.url
-    common = posixpath.commonpath([directory_of(location.path, suffixes) for location in locations])
-    return lambda file: file.path.removeprefix(common).lstrip("/")
+    folders = [replace(location, path=directory_of(location.path, suffixes)) for location in locations]
+    common = posixpath.commonpath([place_of(folder)[1] for folder in folders])
+    return lambda file: place_of(file)[1].removeprefix(common).lstrip("/")

@@ -62,6 +62,12 @@ def sent(source: Documents, root: Path) -> tuple[dict[str, dict[str, Any]], list
     return blocks, reasons
 
 
+def test_a_file_is_one_record_however_its_place_is_written(tmp_path: Path) -> None:
+    stored(tmp_path, "in/a.txt", "in/b.txt", "other/c.txt")
+    places = (f"file://{tmp_path}/in/", f"{tmp_path}/in/a.txt", f"{tmp_path}/other/../in")
+    assert [record["name"] for record in records(*places)] == ["a.txt", "b.txt"]
+
+
 def test_the_same_name_in_several_directories_makes_several_records(tmp_path: Path) -> None:
     stored(tmp_path, "2026-10/invoice.txt", "2026-11/invoice.txt")
     found = records(f"file://{tmp_path}/2026-10/", f"file://{tmp_path}/2026-11")

@@ -199,6 +199,13 @@ def locate(url: str) -> Folder:
     return Folder.at(url)
 
 
+def test_a_file_that_several_places_stand_for_is_read_once(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text\nx\n")
+    (tmp_path / "b.csv").write_text("text\nx\n")
+    places = (f"file://{tmp_path}/", f"{tmp_path}/a.csv", f"file://{tmp_path}/../{tmp_path.name}/*.csv")
+    assert list(Files(*places).read(locate)) == [{"text": "x"}, {"text": "x"}]
+
+
 def test_a_source_names_its_uris_and_reads_nothing_until_it_is_asked() -> None:
     source = Files("s3://bucket/{{ ds }}/*.csv")
     assert str(source) == "Files('s3://bucket/{{ ds }}/*.csv')"

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 def find_all(
     locations: Iterable[Folder], suffixes: tuple[str, ...], *, left_out: Counter[str], **how: bool
 ) -> list[Folder]:
-    """The files of all locations, one after the other.
+    """The files of all locations, one after the other; one that several of them stand for is there once.
 
     Args:
         locations: Files, globs or directories.
@@ -45,7 +45,12 @@ def find_all(
     if empty:
         # Where others hold files, "no records" would pass over these without a word.
         raise InputError(empty) if found else EmptyInputError(empty)
-    return found
+    once: dict[tuple[str, str], Folder] = {}
+    for file in found:
+        once.setdefault(place_of(file), file)
+    if len(once) < len(found):
+        log.warning("%d of the files are named more than once; each is read once", len(found) - len(once))
+    return list(once.values())
 
 
 def find_files(
@@ -93,6 +98,13 @@ def find_files(
         rule = f"files end with {', '.join(suffixes)} here; rename it, convert it, or say format=… of Files"
         raise InputError([_fault(_url(location, min(unknown)), rule)])
     return [Folder(fs=fs, path=name, url=_url(location, name)) for name in sorted(paths)]
+
+
+def place_of(location: Folder) -> tuple[str, str]:
+    """The store of a location and its path there; one, however a place on the disk is written."""
+    if location.is_local:
+        return "", posixpath.normpath(location.path)
+    return location.url.rstrip("/").removesuffix(location.path.rstrip("/")), location.path
 
 
 def suffix_of(path: str) -> str:
