@@ -220,8 +220,14 @@ COMMANDS: tuple[Command, ...] = (
             ),
             argument("--model", metavar="ID", help="for rows that name none"),
             argument("--max-tokens", type=positive, metavar="N", help="for rows that name none"),
-            argument("--prompt", metavar="TEMPLATE", help="Jinja template over the columns of a row"),
-            argument("--system", metavar="TEXT", help="system prompt; @FILE reads it from a file"),
+            argument(
+                "--prompt",
+                metavar="TEMPLATE",
+                help="Jinja template over the columns of a row; @FILE reads it from a file",
+            ),
+            argument(
+                "--system", metavar="TEXT", help="system prompt; @FILE or an address reads it from a file"
+            ),
             argument("--custom-id", metavar="COLUMN", help="column that names a row"),
             argument("--schema", metavar="FILE", help="JSON Schema of the answers"),
             argument(

@@ -24,6 +24,7 @@ from airflow_claude_batch.batches.requests.document_access import DocumentAccess
 from airflow_claude_batch.batches.requests.documents import DocumentReader
 from airflow_claude_batch.batches.requests.output_schema import OutputSchema
 from airflow_claude_batch.batches.requests.parameters import check_defaults
+from airflow_claude_batch.batches.requests.prompt_cache import read_system
 from airflow_claude_batch.batches.results.summarise import judge
 from airflow_claude_batch.batches.storage import Folder
 from airflow_claude_batch.batches.submission.estimate import Estimate, estimate
@@ -177,7 +178,7 @@ def _input(options: argparse.Namespace, api: BatchesApi, schema: OutputSchema | 
     if not options.documents_from:
         access.allow(source.roots())
     recipe = Recipe(
-        prompt=options.prompt,
+        prompt=_text(options.prompt, "--prompt"),
         custom_id=options.custom_id,
         documents=DocumentReader(locate=open_folder, access=access),
     )
@@ -200,7 +201,7 @@ def _defaults(options: argparse.Namespace, schema: OutputSchema | None) -> dict[
         ConfigurationError: For one that is said in two.
     """
     params = {name: _value(text) for name, text in options.param}
-    flags = {"model": options.model, "max_tokens": options.max_tokens, "system": _text(options.system)}
+    flags = {"model": options.model, "max_tokens": options.max_tokens, "system": _system(options.system)}
     given = {name: value for name, value in flags.items() if value is not None}
     others = {name: value for name, value in params.items() if name not in flags}
     check_defaults(others, place="--param {}")
@@ -244,9 +245,15 @@ def _schema(options: argparse.Namespace) -> OutputSchema | None:
         raise ConfigurationError(f"--schema {options.schema} is no JSON: {error}") from None
 
 
-def _text(given: str | None) -> str | None:
+def _text(given: str | None, flag: str) -> str | None:
     """A text, or ``@file`` that holds it."""
-    return text_of(given[1:], "--system") if given is not None and given.startswith("@") else given
+    return text_of(given[1:], flag) if given is not None and given.startswith("@") else given
+
+
+def _system(given: str | None) -> Any:
+    """As :func:`_text`; an address is read, as the operator reads it."""
+    text = _text(given, "--system")
+    return read_system(text, open_folder) if text == given else text
 
 
 def _value(text: str) -> Any:

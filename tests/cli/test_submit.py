@@ -61,6 +61,26 @@ def test_a_file_is_sent_waited_for_and_written(
     assert float(booked.split(",")[2]) > 0
 
 
+def test_prompts_are_read_from_files_and_no_address_is_sent_as_one(
+    run: Run, emulator: Emulator, file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "ask.txt").write_text("How is it? {{ text }}")
+    (tmp_path / "system.md").write_text("Be brief.")
+    model = ("--model", "claude-haiku-4-5", "--max-tokens", "50")
+    for refused in (
+        ["--prompt", tmp_path / "ask.txt"],
+        ["--prompt", "{{ text }}", "--system", "/no/such.md"],
+    ):
+        assert run("submit", file, *model, *refused).code == 2
+    assert creates(emulator) == 0
+    system = f"file://{tmp_path}/system.md"
+    assert run("submit", file, *model, "--prompt", f"@{tmp_path}/ask.txt", "--system", system).code == 0
+    [stored] = (tmp_path / "storage").rglob("requests-*")
+    params = json.loads(stored.read_text().splitlines()[0])["params"]
+    assert params["messages"][0]["content"] == "How is it? Nice 0"
+    assert params["system"] == "Be brief."
+
+
 def test_a_budget_holds_for_what_is_sent_from_a_terminal_too(
     run: Run, emulator: Emulator, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from airflow_claude_batch.batches.errors import ConfigurationError
+from airflow_claude_batch.batches.requests.prompt_cache import is_address
 from airflow_claude_batch.batches.requests.request import shorten
 
 log = logging.getLogger(__name__)
@@ -28,9 +29,17 @@ class ConstantPrompt:
     Args:
         text: What of the template is text.
         no_columns: Names that say something else of a record: its key, its documents.
+
+    Raises:
+        ConfigurationError: For the address of a file.
     """
 
     def __init__(self, text: str, no_columns: Collection[str | None]) -> None:
+        if is_address(text):
+            raise ConfigurationError(
+                "The prompt is an address, which would be sent as it is: give the text of that file "
+                "(--prompt @FILE on the command line). Nothing was sent."
+            )
         self._placeholders: dict[str, str] = {}
         for match in _PLACEHOLDER.finditer(text):
             whole = match[match.lastgroup or 0]

@@ -42,6 +42,11 @@ _ADDRESS = re.compile(
 """How an address begins: a scheme; or a path, whole, that ends like a file's name or is one word."""
 
 
+def is_address(text: str) -> bool:
+    """Whether a text is an address, and nothing besides."""
+    return _ADDRESS.match(text) is not None and not re.search(r"\s", text.strip())
+
+
 def read_system(
     system: str | list[dict[str, Any]] | None, locate: Callable[[str], Folder]
 ) -> str | list[dict[str, Any]] | None:

@@ -32,6 +32,15 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 @pytest.mark.parametrize(
+    "address", ["s3://c@b/prompts/a.md", "/opt/prompts/a.md", " ./a.txt\n", "s3://b/{{ airflow.ds }}.md"]
+)
+def test_the_address_of_a_prompt_is_not_sent_as_the_prompt(address: str) -> None:
+    with pytest.raises(ConfigurationError, match="The prompt is an address"):
+        prompts(address, ROWS)
+    assert prompts(f"Is {address} a good name?", ROWS[:1])
+
+
+@pytest.mark.parametrize(
     ("written", "meant"),
     [
         ("{text}", "{{ text }}"),
