@@ -239,6 +239,11 @@ COMMANDS: tuple[Command, ...] = (
                 help="any parameter of the Messages API, as JSON; may be said again",
             ),
             argument(
+                "--documents",
+                metavar="COLUMN",
+                help="column that says where a row's documents lie (default: documents, without --prompt)",
+            ),
+            argument(
                 "--documents-from",
                 action="append",
                 default=[],

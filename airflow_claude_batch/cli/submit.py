@@ -174,6 +174,11 @@ def _record(job: Job, options: argparse.Namespace, schema: OutputSchema | None, 
 
 def _input(options: argparse.Namespace, api: BatchesApi, schema: OutputSchema | None) -> Input:
     source = Files(*map(place_at, options.files))
+    if options.documents_from and options.prompt is not None and options.documents is None:
+        raise ConfigurationError(
+            "--documents-from says where documents may lie; with --prompt, --documents COLUMN says which "
+            "column names them. Nothing was sent."
+        )
     access = DocumentAccess([place_at(place) for place in options.documents_from])
     if not options.documents_from:
         access.allow(source.roots())
@@ -181,6 +186,7 @@ def _input(options: argparse.Namespace, api: BatchesApi, schema: OutputSchema | 
         prompt=_text(options.prompt, "--prompt"),
         custom_id=options.custom_id,
         documents=DocumentReader(locate=open_folder, access=access),
+        documents_column=options.documents,
     )
     models = Models(api=api)
     return Input(

@@ -81,6 +81,32 @@ def test_prompts_are_read_from_files_and_no_address_is_sent_as_one(
     assert params["system"] == "Be brief."
 
 
+def test_documents_that_rows_name_are_sent_with_a_template_too(
+    run: Run, emulator: Emulator, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.txt").write_text("A note.")
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"id": "1", "documents": [f"file://{tmp_path}/in/a.txt"]}))
+    arguments = (
+        "--model",
+        "claude-haiku-4-5",
+        "--max-tokens",
+        "50",
+        "--custom-id",
+        "id",
+        "--prompt",
+        "Read.",
+    )
+    refused = run("submit", rows, *arguments, "--documents-from", tmp_path / "in")
+    assert (refused.code, creates(emulator)) == (2, 0)
+    assert "with --prompt, --documents COLUMN says which" in refused.err
+    assert run("submit", rows, *arguments, "--documents", "documents").code == 0
+    [stored] = (tmp_path / "storage").rglob("requests-*")
+    [message] = json.loads(stored.read_text())["params"]["messages"]
+    assert [block["type"] for block in message["content"]] == ["document", "text"]
+
+
 def test_a_budget_holds_for_what_is_sent_from_a_terminal_too(
     run: Run, emulator: Emulator, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
