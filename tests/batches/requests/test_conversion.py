@@ -62,6 +62,12 @@ def sent(source: Documents, root: Path) -> tuple[dict[str, dict[str, Any]], list
     return blocks, reasons
 
 
+def test_a_document_of_another_kind_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    stored(tmp_path, "a.eml")
+    with pytest.raises(InputError, match=r"convert it, or say convert=\{suffix: function\} of Documents"):
+        records(f"{tmp_path}/a.eml")
+
+
 def test_a_file_is_one_record_however_its_place_is_written(tmp_path: Path) -> None:
     stored(tmp_path, "in/a.txt", "in/b.txt", "other/c.txt")
     places = (f"file://{tmp_path}/in/", f"{tmp_path}/in/a.txt", f"{tmp_path}/other/../in")

@@ -95,7 +95,10 @@ def find_files(
             raise InputError([_fault(location.url, "there is no such file")])
     unknown = [] if any_name else [name for name in paths if suffix_of(name) not in suffixes]
     if unknown:
-        rule = f"files end with {', '.join(suffixes)} here; rename it, convert it, or say format=… of Files"
+        way_out = (
+            "say format=… of Files" if ".csv" in suffixes else "say convert={suffix: function} of Documents"
+        )
+        rule = f"files end with {', '.join(suffixes)} here; rename it, convert it, or {way_out}"
         raise InputError([_fault(_url(location, min(unknown)), rule)])
     return [Folder(fs=fs, path=name, url=_url(location, name)) for name in sorted(paths)]
 
