@@ -211,7 +211,7 @@ def _send_again(root: Folder, folder: Folder, delivery: Delivery, chosen: Chosen
     with open_job(root, folder.url) as job:
         moved = _move(job, delivery, chosen)
         if moved:
-            _answer_repeats_anew(job)
+            _answer_anew(job)
         spool_next(job)
     if not moved:
         raise NothingFoundError(f"Nothing was sent{_why_nothing(folder, chosen)}")
@@ -235,8 +235,11 @@ def _move(job: Job, delivery: Delivery, chosen: Chosen) -> int:
     return moved
 
 
-def _answer_repeats_anew(job: Job) -> None:
+def _answer_anew(job: Job) -> None:
+    """Let who repeats a request get its new answer, and batches take what a deadline left out."""
     with job.change() as ledger:
+        if ledger.on_time is not None and ledger.without_batches is not None:
+            ledger.on_time.sent_again = True
         for part in ledger.parts:
             if part.repeats:
                 part.delivery, part.answered = None, False

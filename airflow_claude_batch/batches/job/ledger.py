@@ -196,6 +196,11 @@ class Ledger(msgspec.Struct, kw_only=True, omit_defaults=True):
         return self.on_time.chosen if self.on_time is not None else None
 
     @property
+    def sends_batches(self) -> bool:
+        """Whether what was not sent yet goes into batches."""
+        return self.without_batches is None or (self.on_time is not None and self.on_time.sent_again)
+
+    @property
     def due_at(self) -> datetime.datetime | None:
         """When the job is to go on without the batches that are open then; None where it has none."""
         if self.on_time is None or self.on_time.began_at is not None or not self.open_parts:

@@ -36,6 +36,8 @@ class OnTime(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What was done then."""
     reason: str = ""
     """Why that is not what was asked for."""
+    sent_again: bool = False
+    """Whether a person has sent late requests again since; batches take them."""
 
     def begins_at(self, open_requests: int, per_second: float) -> datetime.datetime:
         """When the job is to go on without its batches.

@@ -14,7 +14,7 @@ def spare_unsent(job: Job) -> None:
     """
     how = job.ledger.without_batches
     unsent = [part for part in job.ledger.batch_parts if part.state is PartState.TO_SEND]
-    if how is None or not unsent:
+    if job.ledger.sends_batches or not unsent:
         return
     with job.change():
         for part in unsent:

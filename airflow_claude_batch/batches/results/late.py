@@ -51,7 +51,7 @@ def go_on_without_batches(
 
     ledger = job.ledger
     due = ledger.due_at
-    if ledger.without_batches is None and (due is None or now < due):
+    if ledger.sends_batches and (due is None or now < due):
         return None
     try:
         running = [part for part in ledger.open_parts if part.batch_id and not _ended(api, part)]

@@ -46,7 +46,7 @@ class Moves:
     """Whether requests of a cancelled batch are sent again. Someone who cancels does not want that;
     someone who then clears the submission does."""
     late: bool = False
-    """Whether the deadline has ended the batch, and what it left open is delivered as late."""
+    """Whether the deadline has ended the batch: what it left open is late, stays where nobody wants it."""
     wanted: Callable[[ErroredRecord], bool] | None = None
     """A person's choice, which counts instead of what is retryable; None for no such choice."""
     missing_only: bool = False
@@ -66,7 +66,8 @@ class Moves:
         """Whether this failure moves on; one of a late request is told as that."""
         if self.late and record.outcome in ("canceled", "missing"):
             record.outcome, record.error_type, record.message = "errored", LATE, LATE_REASON
-            return False
+            if self.wanted is None:
+                return False
         if self.round is None or not self._goes_on(record):
             return False
         if record.outcome != "missing" and self.missing_only:

@@ -89,7 +89,8 @@ def choose(
     """
     if part.given_up:  # none of its requests has a batch; all of them have failed before
         return _send_after_all(job, part, wanted)
-    return _move(api, job, part, Moves(wanted=wanted), reading)
+    late = part.late and job.ledger.without_batches == "deliver"
+    return _move(api, job, part, Moves(wanted=wanted, late=late), reading)
 
 
 def _send_after_all(job: Job, part: Part, wanted: Callable[[ErroredRecord], bool]) -> int:

@@ -174,7 +174,7 @@ class Submission:
         """
         if part.state is PartState.UNCERTAIN:
             self._lost_answers.settle(part)
-        if part.state is PartState.TO_SEND and self.job.ledger.without_batches is not None:
+        if part.state is PartState.TO_SEND and not self.job.ledger.sends_batches:
             spare_unsent(self.job)
         elif part.state is PartState.TO_SEND:
             self._wait_for_room(part)
