@@ -214,7 +214,7 @@ def _send_again(root: Folder, folder: Folder, delivery: Delivery, chosen: Chosen
             _answer_anew(job)
         spool_next(job)
     if not moved:
-        raise NothingFoundError(f"Nothing was sent{_why_nothing(folder, chosen)}")
+        raise NothingFoundError(_why_nothing(folder, chosen))
     left = len(chosen.custom_ids) - moved if chosen.custom_ids else 0
     if left > 0:
         note(f"{left} of the ids are not sent: they have an answer, or are none of this job's.")
@@ -248,12 +248,12 @@ def _answer_anew(job: Job) -> None:
 def _why_nothing(folder: Folder, chosen: Chosen) -> str:
     if chosen.custom_ids:
         return (
-            f": none of the {len(chosen.custom_ids)} ids is a failed request of {folder.url} that could be "
-            "sent again."
+            f"Nothing was sent: none of the {len(chosen.custom_ids)} ids is a failed request of {folder.url} "
+            "that could be sent again."
         )
     return (
-        ". What was refused before it was sent, and what the API calls an invalid request, would only fail "
-        "again; what has an answer is not asked again."
+        "Nothing was sent. What was refused before it was sent, and what the API calls an invalid request, "
+        "would only fail again; what has an answer is not asked again."
     )
 
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TRIAL, LIMIT, DRY_RUN = "claude_batch_trial", "claude_batch_limit", "claude_batch_dry_run"
-FORCE_NEW = "claude_batch_force_new"
+TRIAL, LIMIT = "claude_batch_trial", "claude_batch_limit"
+DRY_RUN, FORCE_NEW = "claude_batch_dry_run", "claude_batch_force_new"
 """Keys of a DAG run's conf."""
 USUAL_RECORDS = 20
 """Records of a trial where the conf says that there is to be one, and not how large."""

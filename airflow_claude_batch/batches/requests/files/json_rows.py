@@ -45,6 +45,8 @@ _STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 _BLANKS = re.compile(rb"[ \t\r\n]*+")
 _QUOTE, _OPEN, _CLOSE, _COMMA = b'"'[0], b"{[", b"}]", b","[0]
 _decode = msgspec.json.Decoder().decode
+_SPLIT = {"columns", "index", "data"}
+"""What pandas writes with ``orient="split"``."""
 
 
 def read_json(stored: Stored, options: ReadOptions, *, lines: bool) -> Iterator[Row]:
@@ -176,13 +178,9 @@ def _unwrapped(stored: Stored, row: dict[str, Any]) -> Row:
     elif _are_columns(values) or row.keys() == _SPLIT:
         rule = (
             "the file holds a list for each column; write records (pandas: orient='records'), or, where it "
+            "is one record, one line of a .jsonl file"
         )
-        rule += "is one record, one line of a .jsonl file"
     return Broken(where=stored.url, value=f"{len(row)} keys", rule=rule) if rule else row
-
-
-_SPLIT = {"columns", "index", "data"}
-"""What pandas writes with ``orient="split"``."""
 
 
 def _are_columns(values: list[Any]) -> bool:
