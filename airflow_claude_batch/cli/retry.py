@@ -170,6 +170,11 @@ def _check(folder: Folder, ledger: Ledger, chosen: Chosen | None) -> None:
     check_idle(folder)
     if not ledger.spooled:
         raise ConfigurationError(f"The input of {folder.url} is not stored whole; clear its task.")
+    if ledger.dry_run:
+        raise ConfigurationError(
+            f"{folder.url} was stored by a dry run, and nothing of it was sent. Clear its task, without "
+            "dry_run."
+        )
     if ledger.superseded_by:
         batch_ids = " ".join(ledger.batch_ids)
         answers = f" Its answers: `claude-batch fetch {batch_ids} --output PATH`." if batch_ids else ""

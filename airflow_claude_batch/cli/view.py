@@ -11,6 +11,7 @@ from airflow_claude_batch.batches.job.part import PartState
 
 STATES = {
     "storing": "its input is being stored; nothing was sent",
+    "dry run": "its input is stored to be looked at; nothing was sent",
     "submitting": "parts of it are still to be sent",
     "uncertain": "the answer to a POST was lost, and it is not known yet whether that made a batch",
     "waiting": "all is sent, nothing delivered",
@@ -29,6 +30,8 @@ def state_of(ledger: Ledger) -> str:
         return "replaced"
     if not ledger.spooled:
         return "storing"
+    if ledger.dry_run:
+        return "dry run"
     states = {part.state for part in ledger.live_parts}
     if PartState.UNCERTAIN in states:
         return "uncertain"

@@ -130,9 +130,11 @@ class SubmitStep:
             deadline=given.deadline,
             then=given.on_deadline,
         )
-        self._announce()
+        dry = is_dry_run(given.dry_run, conf)
+        if not dry:
+            self._announce()
         try:
-            return self._start(ti, conf)
+            return self._start(ti, conf, dry=dry)
         except NotReachedYetError as error:
             at = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=UNREACHABLE_LOOK_SECONDS)
             reason = str(error)
@@ -141,7 +143,7 @@ class SubmitStep:
         log.warning("%s; going on at %s, no worker slot held until then", reason, at)
         return ComeBack(at=at)
 
-    def _start(self, ti: Any, conf: Mapping[str, Any]) -> Step:
+    def _start(self, ti: Any, conf: Mapping[str, Any], *, dry: bool) -> Step:
         given, root = self._given, storage_root(self._given.storage_path)
         models = Models(api=self._hook.batches, betas=given.betas)
         force_new = is_forced_new(given.recovery.force_new, conf)
@@ -158,7 +160,8 @@ class SubmitStep:
             force_new=force_new,
         ) as (job, replaced):
             self._paid_before = paid_before(job.folder)
-            self._announce(ledger=job.ledger)
+            if not dry or has_sent(job.folder, job.ledger):  # what was sent before is to be seen
+                self._announce(ledger=job.ledger)
             self._keep_names(job)
             if self._when_stored is not None:
                 self._when_stored(self._context)
@@ -166,7 +169,7 @@ class SubmitStep:
             self._note_deadline(job)
             trial = job.ledger.trial is not None and bool(given.trial.direct)
             answer_directly_if_small(job, given.direct_below or 0, trial=trial)
-            if not is_dry_run(given.dry_run, conf):
+            if not dry:
                 if self._before_sending is not None and not has_sent(job.folder, job.ledger):
                     self._before_sending()
                 budgets = prepare_for_results(given, self._context, job, self._hook)
@@ -175,6 +178,9 @@ class SubmitStep:
             budgets = prepare_for_results(given, self._context, job, self._hook, warnings)
             warnings += self._spending(job, budgets).objections()
             without_asset_events(self._context)
+            if not has_sent(job.folder, job.ledger):
+                with job.change() as ledger:
+                    ledger.dry_run = True
             return Done(value=plan(job, models, warnings))
 
     def cancel_created(self) -> None:
@@ -189,6 +195,9 @@ class SubmitStep:
 
     def _spend(self, job: Job, replaced: list[Job], budgets: Budgets) -> Step:
         """Send the job, once the book has its estimate and the budgets let it pass."""
+        if job.ledger.dry_run:
+            with job.change() as ledger:
+                ledger.dry_run = False
         for old in replaced:
             release(old)
         spending = self._spending(job, budgets)

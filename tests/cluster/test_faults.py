@@ -82,7 +82,7 @@ class Run:
 
     def succeeds(self) -> None:
         """The run ends well, every request was paid once, and each has one answer in the bucket."""
-        assert self.cluster.api.wait_for_run(self.dag_id, self.run_id, timeout=300) == "success"
+        self.cluster.api.wait_for_success(self.dag_id, self.run_id, timeout=300)
         assert self.emulator.ledger()["submitted_once"] == REQUESTS
         assert len(self.emulator.batches()) == (1 if self.dag_id == "one_task" else BATCHES)
         assert self.output() == sorted(f"r-{number}" for number in range(REQUESTS))

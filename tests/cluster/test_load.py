@@ -35,7 +35,7 @@ def test_jobs_that_wait_at_once_and_nights_that_catch_up_are_each_paid_once_and_
     cluster.api.unpause("nights")
     for batch in waiting:
         emulator.end(batch["id"])
-    assert cluster.api.wait_for_run("mapped", run_id, timeout=SECONDS) == "success"
+    cluster.api.wait_for_success("mapped", run_id, timeout=SECONDS)
     wait_until(
         lambda: [run["state"] for run in cluster.api.runs("nights")] == ["success"] * NIGHTS,
         SECONDS,

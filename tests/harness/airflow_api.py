@@ -111,6 +111,15 @@ class AirflowApi:
 
         return wait_until(finished, timeout, f"run {run_id} of {dag_id} to finish")
 
+    def wait_for_success(self, dag_id: str, run_id: str, timeout: float) -> None:
+        """Wait until the run is finished; raise AssertionError with its tasks' logs unless it succeeded."""
+        try:
+            state = self.wait_for_run(dag_id, run_id, timeout)
+        except WaitTimeout as error:
+            raise WaitTimeout(f"{error}; {self._how_far(dag_id, run_id)}") from None
+        if state != "success":
+            raise AssertionError(f"run {run_id} of {dag_id} is {state}; {self._how_far(dag_id, run_id)}")
+
     # Task instances
 
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:

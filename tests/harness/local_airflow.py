@@ -12,6 +12,7 @@ import contextlib
 import importlib.metadata
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -50,6 +51,7 @@ COMPONENTS = {
     "dag-processor": ["dag-processor"],
     "triggerer": ["triggerer", "--skip-serve-logs"],
 }
+COMPLAINT = re.compile(r"\[(warning|error|critical)|^\w*(Error|Exception)\b", re.IGNORECASE)
 READ_ONCE = {"dag_processor": {"min_file_process_interval": "300"}}
 """A DAG file that changes is read at once; to read all others twice a minute takes a tenth of a processor."""
 STARTUP_SECONDS = 120
@@ -140,6 +142,14 @@ class LocalAirflow:
         """What the triggers of a run have said."""
         logs = (self.home / "logs").glob(f"dag_id=*/run_id={run_id}/**/*.trigger.*.log")
         return "".join(file.read_text() for file in logs)
+
+    def complaints(self, lines: int = 60) -> str:
+        """The last warnings and errors of each component."""
+        told = []
+        for file in sorted((self.home / "components").glob("*.log")):
+            said = [line for line in file.read_text().splitlines() if COMPLAINT.search(line)]
+            told += [f"{file.stem}:", *said[-lines:]]
+        return "\n".join(told)
 
     # Faults: what operators, kernels and out-of-memory killers do to processes
 

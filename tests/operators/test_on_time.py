@@ -40,8 +40,8 @@ def rows(count: int) -> list[dict[str, Any]]:
 
 
 def one_task(tmp_path: Path, requests: Any, **options: Any) -> ClaudeBatchOperator:
-    storage = (tmp_path / "storage").as_uri()
-    return ClaudeBatchOperator(task_id="ask", requests=requests, storage_path=storage, **{**MODEL, **options})
+    options = {"storage_path": (tmp_path / "storage").as_uri(), **MODEL, **options}
+    return ClaudeBatchOperator(task_id="ask", requests=requests, **options)
 
 
 def check_sums(emulator: Emulator, requests: int) -> None:

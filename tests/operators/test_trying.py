@@ -9,6 +9,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 
 from airflow_claude_batch import Budget, Trial
+from airflow_claude_batch.common.xcoms import XCOM_KEY
 from airflow_claude_batch.emulator.testing import Emulator
 from tests.operators.conftest import Try
 from tests.operators.test_on_time import one_task, rows
@@ -87,3 +88,18 @@ def test_a_conf_that_says_neither_yes_nor_no_is_refused_by_its_key(
     with pytest.raises(AirflowFailException, match=refused):
         one_task(tmp_path, rows(2)).execute(Try(conf={key: "perhaps"}).context)
     assert emulator.journal(method="POST") == []
+
+
+def test_a_dry_run_is_no_job_that_the_page_waits_for_until_something_is_sent(
+    emulator: Emulator, tmp_path: Path
+) -> None:
+    attempt = Try()
+    one_task(tmp_path, rows(4), dry_run=True).execute(attempt.context)
+    assert XCOM_KEY not in attempt.pushed
+    cleared = Try(try_number=2, max_tries=1)
+    with pytest.raises(TaskDeferred):
+        one_task(tmp_path, rows(4)).execute(cleared.context)
+    assert cleared.pushed[XCOM_KEY]["batch_ids"] == [emulator.batches()[0]["id"]]
+    dry_again = Try(try_number=3, max_tries=2, conf={"claude_batch_dry_run": True})
+    one_task(tmp_path, rows(4)).execute(dry_again.context)
+    assert dry_again.pushed[XCOM_KEY]["batch_ids"] == cleared.pushed[XCOM_KEY]["batch_ids"], "they still run"

@@ -17,7 +17,7 @@ from tests.harness.local_airflow import LocalAirflow
 from tests.plugins.browser import open_browser
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from playwright.sync_api import Browser
 
@@ -79,3 +79,14 @@ def browser() -> Iterator[Browser]:
     """A browser; while it is there, this process can run no event loop."""
     with open_browser() as browser:
         yield browser
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what Airflow's components complained of while a failed test ran them."""
+    report = yield
+    if report.failed:
+        for airflow in getattr(item, "funcargs", {}).values():
+            if isinstance(airflow, LocalAirflow):
+                report.sections.append(("What Airflow's components complained of", airflow.complaints()))
+    return report

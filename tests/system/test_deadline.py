@@ -64,7 +64,7 @@ def answers(emulator: Emulator) -> int:
 def delivered(airflow: LocalAirflow, emulator: Emulator, run_id: str, *, twice: int = 0) -> dict[str, Any]:
     """The summary of a run, once it is there and the sums are right."""
     api = airflow.api
-    assert api.wait_for_run(DAG, run_id, timeout=90) == "success", api.task_log(DAG, run_id, "ask")[-3000:]
+    api.wait_for_success(DAG, run_id, timeout=90)
     summary: dict[str, Any] = api.xcom(DAG, run_id, "ask")
     assert (summary["counts"]["total"], summary["counts"]["succeeded"]) == (REQUESTS, REQUESTS)
     told = emulator.ledger()

@@ -71,5 +71,5 @@ def test_the_recipe_tells_of_a_batch_that_is_late_and_leaves_it_alone(
     [batch] = emulator.batches()
     assert (batch["processing_status"], cancel_calls(emulator)) == ("in_progress", [])
     emulator.end(batch["id"])
-    assert api.wait_for_run(DAG, run_id, timeout=60) == "success"
+    api.wait_for_success(DAG, run_id, timeout=60)
     assert len(told) == 1

@@ -45,7 +45,7 @@ def test_a_results_task_tells_what_it_read_and_wrote(
     local_airflow.write_dag(DAG, textwrap.dedent(SOURCE))
     local_airflow.api.wait_for_dag(DAG)
     run_id = local_airflow.api.trigger(DAG, {"output": tmp_path.as_uri()})
-    assert local_airflow.api.wait_for_run(DAG, run_id, timeout=90) == "success"
+    local_airflow.api.wait_for_success(DAG, run_id, timeout=90)
 
     def completed() -> dict[str, Any] | None:
         lines = lineage_file.read_text().splitlines() if lineage_file.exists() else []

@@ -48,7 +48,7 @@ def test_the_wait_holds_no_worker_slot_and_every_request_is_delivered_once(
     second = emulator.batches()[1]["id"]
     assert sent_ids(emulator, second) == set(EXPIRED["custom_ids"]), "only what is worth it is sent again"
     emulator.end(second)
-    assert api.wait_for_run(DAG, run_id, timeout=90) == "success"
+    api.wait_for_success(DAG, run_id, timeout=90)
 
     assert len(emulator.journal(method="POST", path=CREATE)) == 2
     summary = api.xcom(DAG, run_id, "results")

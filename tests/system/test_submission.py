@@ -52,7 +52,7 @@ def test_a_worker_killed_between_post_and_record_costs_nothing(
     airflow.kill_task(DAG, run_id, "submit")
     for batch in emulator.batches():
         emulator.end(batch["id"])  # so that the one of the lost answer shows whose it is
-    assert airflow.api.wait_for_run(DAG, run_id, timeout=120) == "success"
+    airflow.api.wait_for_success(DAG, run_id, timeout=120)
     handle = airflow.api.xcom(DAG, run_id, "submit")
     assert sorted(handle["batch_ids"]) == sorted(batch["id"] for batch in emulator.batches())
     assert emulator.ledger()["submitted_once"] == 30
@@ -68,7 +68,7 @@ def test_a_full_queue_frees_the_worker_slot_until_it_drains(
     assert airflow.api.pool()["occupied_slots"] == 0
     for batch in emulator.batches():
         emulator.end(batch["id"])
-    assert airflow.api.wait_for_run(DAG, run_id, timeout=120) == "success"
+    airflow.api.wait_for_success(DAG, run_id, timeout=120)
     assert len(airflow.api.xcom(DAG, run_id, "submit")["batch_ids"]) == 3
     assert emulator.ledger()["submitted_once"] == 30
 

@@ -46,6 +46,6 @@ def test_the_whole_is_sent_when_a_person_has_seen_plan_costs_and_answers(
         lambda: scheduler_knows(local_airflow, run_id), 30, "the scheduler to hear that the task waits"
     )
     api.respond(DAG, run_id, "approve", answer)
-    assert api.wait_for_run(DAG, run_id, timeout=120) == "success"
+    api.wait_for_success(DAG, run_id, timeout=120)
     assert api.task_instance(DAG, run_id, "descriptions")["state"] == state
     assert sum(len(emulator.custom_ids(batch["id"])) for batch in emulator.batches()) == sent

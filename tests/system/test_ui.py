@@ -85,7 +85,7 @@ def test_a_job_moves_from_in_flight_to_recent_by_itself_and_says_why_a_request_f
     assert re.search(r"23 h \d+ min left|24 h 0 min left", waiting.inner_text())
 
     emulator.end(batch["id"])
-    assert local_airflow.api.wait_for_run(DAG, run_id, timeout=90) == "success"
+    local_airflow.api.wait_for_success(DAG, run_id, timeout=90)
     done = row(page, "Recent jobs", run_id)  # nobody reloads the page
     done.get_by_text("Partial").wait_for(timeout=45_000)
     assert "1 request did not succeed" in done.inner_text()
@@ -127,7 +127,7 @@ def test_the_tabs_of_run_and_task_show_the_job_and_other_tasks_say_that_they_hav
     assert links["Claude Console"] == console
     assert local_airflow.api.links(DAG, run_id, "submit")["Claude Console"] == console
     emulator.end(batch["id"])
-    assert local_airflow.api.wait_for_run(DAG, run_id, timeout=90) == "success"
+    local_airflow.api.wait_for_success(DAG, run_id, timeout=90)
 
 
 def test_cancel_asks_first_then_the_batch_ends_and_what_was_finished_is_delivered(
@@ -167,7 +167,7 @@ def test_a_late_job_says_that_it_goes_on_directly_and_how_far_it_is(
     late.get_by_role("link", name="Details").click()
     page.get_by_role("dialog").get_by_text(re.compile(r"^\d+ / (3\d|40)$")).wait_for()
     emulator.settings(message_seconds=0)
-    assert local_airflow.api.wait_for_run("late_report", run_id, timeout=90) == "success"
+    local_airflow.api.wait_for_success("late_report", run_id, timeout=90)
     page.keyboard.press("Escape")
     row(page, "Recent jobs", run_id).get_by_text("Delivered").wait_for(timeout=45_000)
     assert page.get_by_text("Going direct").count() == 0

@@ -45,7 +45,7 @@ def test_a_batch_that_something_outside_airflow_submits_starts_the_example_and_i
     batch_id = outsider.submit(emulator.url)
     emulator.end(batch_id)
     run_id = outsider.wait_for_its_run(airflow)
-    assert airflow.api.wait_for_run(outsider.DAG, run_id, timeout=60) == "success"
+    airflow.api.wait_for_success(outsider.DAG, run_id, timeout=60)
     assert airflow.api.xcom(outsider.DAG, run_id, "ended") == [batch_id]
     assert airflow.api.xcom(outsider.DAG, run_id, "results")["counts"]["succeeded"] == 3
     assert len(airflow.api.runs(outsider.DAG)) == 1

@@ -140,6 +140,8 @@ class Ledger(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Files beside the input that were not read, by suffix."""
     estimate: dict[str, Any] = {}
     """What the job was estimated to cost before it was sent."""
+    dry_run: bool = False
+    """Whether the job was only stored to be looked at; it is sent when its task runs without ``dry_run``."""
     trial: Trial | None = None
     """Of a job that tries some records; None for the whole input."""
     on_time: OnTime | None = None
