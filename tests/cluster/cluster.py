@@ -163,6 +163,7 @@ class Cluster:
             self.start_component(name)
         wait_until(self._answers, START_SECONDS, "the API server to answer")
         self.api.log_in(USERNAME, PASSWORD)
+        self.api.prepare_for_tasks()
         wait_until(self._has_started, START_SECONDS, "all components to be at work")
         return self
 

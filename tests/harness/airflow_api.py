@@ -18,6 +18,8 @@ from tests.harness.processes import WaitTimeout, wait_until
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+CALL_SECONDS = 75
+"""How long an answer may take: on a busy machine an API server on SQLite stands still for half a minute."""
 LOCKED_TRIES = 5
 """How often a call is made that finds SQLite locked; Airflow has rolled it back then."""
 FINISHED_STATES = frozenset({"success", "failed"})
@@ -32,7 +34,7 @@ class AirflowApi:
     def __init__(self, url: str) -> None:
         self.url = url
         # trust_env off: a proxy has no business between two processes of this machine.
-        self._http = httpx.Client(base_url=url, timeout=75, trust_env=False)
+        self._http = httpx.Client(base_url=url, timeout=CALL_SECONDS, trust_env=False)
 
     def close(self) -> None:
         self._http.close()
@@ -40,6 +42,10 @@ class AirflowApi:
     def log_in(self, username: str, password: str) -> None:
         token = self._call("POST", "/auth/token", json={"username": username, "password": password})
         self._http.headers["Authorization"] = f"Bearer {token['access_token']}"
+
+    def prepare_for_tasks(self) -> None:
+        """Have the server build what it answers tasks with: 7 s on an idle machine, at the first call."""
+        self._call("GET", "/execution/health")
 
     def health(self) -> dict[str, str | None]:
         """Status of each component; empty while the server does not answer."""

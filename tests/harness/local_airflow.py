@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import psutil
 
-from tests.harness.airflow_api import AirflowApi
+from tests.harness.airflow_api import CALL_SECONDS, AirflowApi
 from tests.harness.processes import ManagedProcess, stop_all, wait_until
 
 if TYPE_CHECKING:
@@ -115,6 +115,7 @@ class LocalAirflow:
                 self.start_component(name)
             wait_until(self._is_healthy, STARTUP_SECONDS, "Airflow's components to be healthy")
             self.api.log_in(USERNAME, PASSWORD)
+            self.api.prepare_for_tasks()
         except BaseException:
             self.stop()
             raise
@@ -300,8 +301,12 @@ def common_settings(home: Path, dag_folders: Sequence[Path]) -> dict[str, dict[s
         "logging": {"base_log_folder": str(home / "logs")},
         # A triggerer that was killed is replaced as soon as it has been silent for so long.
         "triggerer": {"job_heartbeat_sec": "2", "triggerer_health_check_threshold": "15"},
-        # Without it Airflow now and then fails a task whose deferral lasts only seconds.
-        "workers": {"min_heartbeat_interval": "1"},
+        "workers": {
+            # Without it Airflow now and then fails a task whose deferral lasts only seconds.
+            "min_heartbeat_interval": "1",
+            # A task gives up, and has failed, after five calls of five seconds.
+            "execution_api_timeout": str(CALL_SECONDS),
+        },
         "usage_data_collection": {"enabled": "False"},
     }
 
