@@ -207,9 +207,11 @@ def _url_of(process: subprocess.Popen[bytes]) -> str:
     assert process.stdout is not None
     deadline = time.monotonic() + _START_SECONDS
     ready, _, _ = select.select([process.stdout], [], [], deadline - time.monotonic())
-    line = process.stdout.readline().decode() if ready else ""
+    if not ready:
+        raise EmulatorError(f"the emulator did not start within {_START_SECONDS:.0f} s")
+    line = process.stdout.readline().decode()
     if "listening on " not in line:
-        raise EmulatorError(f"the emulator did not start within {_START_SECONDS:.0f} s: {line!r}")
+        raise EmulatorError(f"the emulator did not start; its standard error says why {line}".rstrip())
     return line.split("listening on ")[1].strip()
 
 

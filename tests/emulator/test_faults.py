@@ -11,7 +11,14 @@ import anthropic
 import httpx
 import pytest
 
-from airflow_claude_batch.emulator.testing import CANCEL, CREATE, RESULTS, RETRIEVE, EmulatorError
+from airflow_claude_batch.emulator.testing import (
+    CANCEL,
+    CREATE,
+    RESULTS,
+    RETRIEVE,
+    EmulatorError,
+    start_emulator,
+)
 from tests.emulator.conftest import prompt
 from tests.harness.processes import wait_until
 
@@ -324,3 +331,12 @@ def test_what_is_under_way_at_a_reset_is_no_part_of_what_comes_after(emulator, c
     ledger, state = emulator.ledger(), emulator.state()
     assert (ledger["direct_answers"], ledger["custom_ids"], state["batches"]) == (0, 0, {})
     assert (state["received"], state["counters"]) == (0, {})
+
+
+def test_an_emulator_that_refuses_its_settings_says_so_at_once(capfd: pytest.CaptureFixture[str]) -> None:
+    with (
+        pytest.raises(EmulatorError, match="did not start; its standard error says why"),
+        start_emulator(duration="2s"),
+    ):
+        pass
+    assert "Invalid enum value '2s'" in capfd.readouterr().err
