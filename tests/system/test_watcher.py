@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from airflow_claude_batch.emulator.testing import Emulator
 
-DAGS = Path(__file__).parents[2] / "dags"
+EXAMPLE = Path(__file__).parents[2] / "dags" / f"{outsider.DAG}.py"
 
 
 @pytest.fixture
@@ -26,15 +26,14 @@ def emulator(claude_batch_emulator: Emulator) -> Emulator:
 
 @pytest.fixture
 def airflow(emulator: Emulator, tmp_path: Path) -> Iterator[LocalAirflow]:
-    """With the example DAG at work."""
+    """With the example DAG at work, and no other whose file is read every few seconds."""
     connection = {"conn_type": "anthropic", "password": "any-key", "host": emulator.url}
     with LocalAirflow(
         tmp_path / "airflow",
-        dag_folders=[DAGS],
         connections={"anthropic_default": connection},
         settings=outsider.SETTINGS,
     ) as airflow:
-        airflow.api.wait_for_dag(outsider.DAG)
+        airflow.add_dag(outsider.DAG, EXAMPLE.read_text())
         outsider.begin_watching(airflow, emulator)
         yield airflow
 
