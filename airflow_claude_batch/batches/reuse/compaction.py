@@ -13,7 +13,7 @@ import contextlib
 import datetime
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from airflow_claude_batch.batches.results.output.arrow_arrays import booleans, integer
@@ -74,7 +74,8 @@ def count_older(store: Store, not_before: int) -> int:
 def merge(store: Store, pairs: Sequence[Pair], not_before: int | None) -> int:
     """Write some pairs again as one, and remove them.
 
-    A damaged file is left out with a warning and left where it is.
+    A damaged file is left out with a warning and left where it is. An older answer counts where the newest
+    one lies in such a file.
 
     Args:
         pairs: With the newest answers last.
@@ -83,27 +84,50 @@ def merge(store: Store, pairs: Sequence[Pair], not_before: int | None) -> int:
     Returns:
         How many answers the new pair has.
     """
-    writer, merged = PairWriter(store), []
-    try:
-        wanted = _newest(store, pairs, not_before)
-        for number, pair in enumerate(pairs):
-            try:
-                for answers in _read(store, pair, wanted.get(number)):
-                    writer.add(answers)
-            except FileNotFoundError:
-                continue  # another process has merged it, or purged it
-            except DamagedError as error:
-                store.warn(error)
-                continue
-            merged.append(pair)
-    except BaseException:
+    indexes = _indexes(store, pairs)
+    while True:
+        writer = PairWriter(store)
+        try:
+            unread = _write(store, _newest(indexes, not_before), writer)
+        except BaseException:
+            writer.discard()
+            raise
+        if unread is None:
+            break
         writer.discard()
-        raise
+        del indexes[unread]
     writer.finish()
-    for pair in merged:
+    for pair in indexes:
         store.remove(pair)
-    log.info("Merged %s files of answers in %s: %s answers", len(merged), store.folder.url, writer.rows)
+    log.info("Merged %s files of answers in %s: %s answers", len(indexes), store.folder.url, writer.rows)
     return writer.rows
+
+
+def _indexes(store: Store, pairs: Sequence[Pair]) -> dict[Pair, Any]:
+    """The index of each pair that has one, in the same order."""
+    indexes = {}
+    for pair in pairs:
+        try:
+            indexes[pair] = store.read_index(pair)
+        except FileNotFoundError:
+            continue  # another process has merged it, or purged it
+        except DamagedError as error:
+            store.warn(error)
+    return indexes
+
+
+def _write(store: Store, wanted: Mapping[Pair, Any], writer: PairWriter) -> Pair | None:
+    """Write some rows of each pair; returns the first pair that cannot be read."""
+    for pair, rows in wanted.items():
+        try:
+            for answers in _read(store, pair, rows):
+                writer.add(answers)
+        except FileNotFoundError:
+            return pair  # likewise
+        except DamagedError as error:
+            store.warn(error)
+            return pair
+    return None
 
 
 def _due(pairs: Sequence[Pair]) -> Iterator[list[Pair]]:
@@ -129,19 +153,17 @@ def _size(rows: int) -> int:
     return size
 
 
-def _newest(store: Store, pairs: Sequence[Pair], not_before: int | None) -> dict[int, Any]:
-    """By the number of a pair: the rows of it that are kept, in their order."""
+def _newest(indexes: Mapping[Pair, Any], not_before: int | None) -> dict[Pair, Any]:
+    """The rows of each pair that are kept, in their order; the pairs with the newest answers come last."""
     pa, _ = need_pyarrow()
     import pyarrow.compute as pc
 
-    tables = []
-    for number, pair in enumerate(pairs):
-        with contextlib.suppress(FileNotFoundError, DamagedError):
-            index = store.read_index(pair)
-            tables.append(index.append_column("pair", pa.repeat(integer(number, pa.int32()), len(index))))
-    if not tables:
+    if not indexes:
         return {}
-    table = pa.concat_tables(tables)
+    table = pa.concat_tables(
+        index.append_column("pair", pa.repeat(integer(number, pa.int32()), len(index)))
+        for number, index in enumerate(indexes.values())
+    )
     if not_before is not None:
         table = since(table, not_before)
     table = table.sort_by([("key", "ascending"), ("at", "descending"), ("pair", "descending")])
@@ -150,8 +172,8 @@ def _newest(store: Store, pairs: Sequence[Pair], not_before: int | None) -> dict
         differs = pc.not_equal(keys.slice(1), keys.slice(0, len(keys) - 1))
         table = table.filter(pa.concat_arrays([booleans([True], pa.bool_()), differs]))
     return {
-        number: table.filter(pc.equal(table["pair"], integer(number, pa.int32()))).sort_by("row")["row"]
-        for number in range(len(pairs))
+        pair: table.filter(pc.equal(table["pair"], integer(number, pa.int32()))).sort_by("row")["row"]
+        for number, pair in enumerate(indexes)
     }
 
 
@@ -159,8 +181,6 @@ def _read(store: Store, pair: Pair, rows: Any) -> Iterator[Any]:
     """Some rows of a pair's answers, a row group at a time."""
     import pyarrow.compute as pc
 
-    if rows is None:
-        raise FileNotFoundError(pair.index)
     pa, _ = need_pyarrow()
     with AnswersFile(store.folder, pair.id) as file:
         start = 0

@@ -19,7 +19,7 @@ from airflow_claude_batch.batches.reuse import compaction, known
 from airflow_claude_batch.batches.reuse.compaction import compact, drop
 from airflow_claude_batch.batches.reuse.known import KnownKeys, SeenKeys
 from airflow_claude_batch.batches.reuse.pair_writer import PairWriter
-from airflow_claude_batch.batches.reuse.store import Store, answers_schema, key_of
+from airflow_claude_batch.batches.reuse.store import Scope, Store, answers_schema, key_of
 from airflow_claude_batch.batches.storage import Folder
 
 NOW = datetime.datetime(2026, 11, 28, tzinfo=datetime.UTC)
@@ -28,6 +28,12 @@ DAY = 86_400
 
 def digest(number: int) -> bytes:
     return hashlib.sha256(str(number).encode()).digest()
+
+
+@pytest.mark.parametrize("name", [".", ".."])
+def test_a_scope_of_dots_has_a_folder_of_its_own(root: Folder, name: str) -> None:
+    scope = Scope(name=name, dag_id="d", task_id="t", conn_id="c")
+    assert Path(Store.of(scope, root).folder.path).resolve().parent == Path(root.path, "answers", "shared")
 
 
 def keep(store: Store, numbers: Any, days_ago: float = 0) -> None:
@@ -137,6 +143,22 @@ def test_a_damaged_index_is_left_out_with_a_warning(
     assert old.index not in caplog.text
 
 
+@pytest.mark.parametrize("file", ["answers", "index"])
+def test_an_older_answer_counts_where_the_newest_lies_in_a_damaged_file(
+    store: Store, file: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    keep(store, range(10), days_ago=2)
+    keep(store, range(5), days_ago=1)
+    [old, new] = store.pairs()
+    name = getattr(new, file)
+    store.folder.write(name, store.folder.read(name)[:-100])
+    with caplog.at_level(logging.WARNING):
+        assert compaction.merge(store, [old, new], None) == 10
+    assert caplog.text.count(name) == 1
+    assert new in store.pairs(), "it is left where it is"
+    assert {name for name in store.folder.names() if old.id in name} == set()
+
+
 def test_a_compaction_that_another_process_began_is_left_to_it_for_an_hour(store: Store) -> None:
     for number in range(compaction.FANOUT):
         keep(store, range(number, number + 1))
@@ -167,7 +189,7 @@ from airflow_claude_batch.batches.reuse.keeper import PartKeeper
 from airflow_claude_batch.batches.reuse.known import KnownKeys
 from airflow_claude_batch.batches.reuse.pair_writer import PairWriter
 from airflow_claude_batch.batches.reuse.sources import KnownAnswers
-from airflow_claude_batch.batches.reuse.store import Store, milliseconds
+from airflow_claude_batch.batches.reuse.store import Scope, Store, milliseconds
 from airflow_claude_batch.batches.storage import Folder
 
 root, now = Folder.at(sys.argv[1]), datetime.datetime.now(datetime.UTC)
