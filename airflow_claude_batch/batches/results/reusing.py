@@ -65,7 +65,8 @@ def reuse_summary(ledger: Ledger, tally: Tally) -> dict[str, Any]:
     notes = [part.delivery for part in ledger.parts if part.way == "reuse" and part.delivery]
     reused = sum(note.tally.delivered for note in notes)
     rejected = sum(part.request_count for part in ledger.parts if part.rejected)
-    unknown = reused and tally.saved_pico is None
+    answered = any(note.tally.stop_reasons for note in notes)
+    unknown = answered and tally.saved_pico is None
     return {
         "resubmitted": tally.moved - sum(note.tally.moved for note in notes),
         "reused": reused,

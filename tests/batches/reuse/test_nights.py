@@ -145,6 +145,7 @@ def test_repeated_requests_share_what_the_first_is_answered(nights: Nights, outc
     assert Counter(nights.asked)["r-1"] == (2 if outcome == "retried" else 1)
     assert not [one for one in nights.asked if one.startswith("again")]
     assert (summary["asked"], summary["reused"], summary["counts"]["total"]) == (3, 3, 6)
+    assert (summary["saved_by_reuse_usd"] == 0) == (outcome == "failed"), "what failed costs nothing"
     succeeded, errored = nights.records(1)
     for number in range(3):
         records = errored if outcome == "failed" else succeeded
