@@ -32,6 +32,8 @@ class Identity:
 def folder_name(name: str) -> str:
     """A name as part of a job's path; one that is too long is cut, and told apart by a hash."""
     quoted = quote(name, safe="+:=@,~ ")
+    if quoted in (".", ".."):  # `quote` leaves dots alone
+        return quoted.replace(".", "%2E")
     if len(quoted) <= LONGEST_NAME:
         return quoted
     digest = short_hash(name)
