@@ -243,11 +243,11 @@ class Budget(Options):
 def _age(name: str, value: Any) -> timedelta | None:
     if value is None or value in NOTHING:
         return None
-    if isinstance(value, timedelta) and value > timedelta():
+    if isinstance(value, timedelta) and timedelta() < value <= LONGEST_AGE:
         return value
     if isinstance(value, str) and (match := _AGE.fullmatch(value)) and int(match[1]):
         return timedelta(**{_UNITS[match[2]]: int(match[1])})
-    raise ValueError(f"{name} is {value!r}; it is an age such as '30d', '12h' or a timedelta")
+    raise ValueError(f"{name} is {value!r}; it is an age such as '30d', '12h' or a timedelta, or None")
 
 
 def _name(name: str, value: Any) -> str:
@@ -264,6 +264,8 @@ def _place(name: str, value: Any) -> str | None:
     return str(value)
 
 
+LONGEST_AGE = timedelta(weeks=9999)
+"""Of ``max_age``; who wants an answer of any age says None."""
 _AGE = re.compile(r"(\d{1,4})([mhdw])")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 LONGEST_NAME = 100

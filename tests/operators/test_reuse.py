@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from pathlib import Path
 from typing import Any
@@ -188,7 +189,14 @@ def test_parquet_says_where_each_answer_comes_from(nights: Nights) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"max_age": "soon"}, {"max_age": "0d"}, {"scope": ""}, {"store": "here"}, {"on_store_error": "x"}],
+    [
+        {"max_age": "soon"},
+        {"max_age": "0d"},
+        {"max_age": datetime.timedelta.max},
+        {"scope": ""},
+        {"store": "here"},
+        {"on_store_error": "x"},
+    ],
 )
 def test_a_typing_error_fails_the_dag_file(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"Reuse.{next(iter(wrong))} is "):
