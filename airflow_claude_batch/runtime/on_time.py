@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pendulum
 
+from airflow_claude_batch.batches.direct.call import beta_of_batches
 from airflow_claude_batch.batches.errors import ConfigurationError
 from airflow_claude_batch.batches.job.on_time import OnTime
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from airflow_claude_batch.options import Budget
 
 Deadline = datetime.time | datetime.timedelta | datetime.datetime
-EXTENDED_OUTPUT = "output-300k"
-"""Begins the name of the beta whose answers exist in batches only."""
 
 
 def moment_of(deadline: Deadline, context: Context) -> datetime.datetime:
@@ -119,7 +118,7 @@ def check_direct(
     Raises:
         ConfigurationError: where they would be made.
     """
-    only_batches = [beta for beta in betas if beta.startswith(EXTENDED_OUTPUT)]
+    only_batches = beta_of_batches(betas)
     ways_out = {
         "direct_below": "leave it out" if direct_below else "",
         "trial": "set Trial(direct=False)" if trial else "",
@@ -128,6 +127,6 @@ def check_direct(
     for asked, way_out in ways_out.items():
         if only_batches and way_out:
             raise ConfigurationError(
-                f"Nothing was sent: {asked} asks for single calls, and the beta {only_batches[0]} exists in "
+                f"Nothing was sent: {asked} asks for single calls, and the beta {only_batches} exists in "
                 f"batches only; {way_out}."
             )

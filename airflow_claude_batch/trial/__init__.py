@@ -32,14 +32,14 @@ def run(
     """Answer some of the requests by single calls, at the standard price; nothing is kept on disk.
 
     Args:
-        requests: Records, a callable that returns or yields them, or a source of
-            ``airflow_claude_batch.sources``.
+        requests: Records, a callable that returns or yields them, a source of
+            ``airflow_claude_batch.sources``, or the address of files.
         records: How many are tried.
         pick: Which ones; the input is read, and counted, to its end in any case.
         prompt: Jinja template over a record's columns, for records that are no requests yet.
         model: Of requests that name none.
         max_tokens: Likewise.
-        system: Likewise.
+        system: Likewise; text, a list of blocks, or a text file's address.
         message_params: Any other Messages API parameters, as defaults; ``betas`` are those of the calls.
         output_schema: Pydantic model or JSON Schema of the answers.
         concurrency: Calls at the same time at the most.
@@ -51,6 +51,7 @@ def run(
 
     Raises:
         InputError: for records that break a rule; nothing was sent.
+        ConfigurationError: for another argument that does, and where there is no key; likewise.
         UnreachableError: where the API answers nobody.
     """
     from airflow_claude_batch.trial.answers import Trial

@@ -22,7 +22,7 @@ from airflow_claude_batch.batches.api.retry import LONGEST_SECONDS, asked_second
 from airflow_claude_batch.batches.direct.pace import Pace
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from tenacity import RetryCallState
 
@@ -30,6 +30,8 @@ TRIES = 6
 """How often a request is asked that keeps failing for a passing reason while others are answered."""
 ERROR_TYPES = {413: "request_too_large", 429: "rate_limit_error", 529: "overloaded_error"}
 """Types of errors whose answers do not say it, such as those of a gateway."""
+EXTENDED_OUTPUT = "output-300k"
+"""Begins the name of the beta whose answers exist in batches only."""
 
 
 class _Usage(msgspec.Struct):
@@ -52,6 +54,11 @@ class StoredRequest(msgspec.Struct):
 
 _decode = msgspec.json.Decoder(_Message).decode
 decode_request = msgspec.json.Decoder(StoredRequest).decode
+
+
+def beta_of_batches(betas: Iterable[str]) -> str | None:
+    """A beta among these whose requests only batches take."""
+    return next((beta for beta in betas if beta.startswith(EXTENDED_OUTPUT)), None)
 
 
 class OutageError(Exception):
