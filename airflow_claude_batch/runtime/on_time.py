@@ -87,15 +87,17 @@ def note_deadline(
 ) -> None:
     """Write the deadline into the ledger, where sensor and results step find it.
 
-    A retry has the same one; after a clear it counts from the new start. What has begun goes on.
+    A retry has the same one; after a clear it counts from the new start. What has begun goes on. One that was
+    missed before a clear, and is no other after it, holds no more.
     """
-    known = job.ledger.on_time
+    known, past = job.ledger.on_time, job.ledger.past_deadline
     if known is not None and known.began_at is not None:
         return
     wanted = None
-    if deadline is not None:
+    at = None if deadline is None else moment_of(deadline, context)
+    if at is not None and (past is None or at > past):
         wanted = OnTime(
-            at=moment_of(deadline, context),
+            at=at,
             then=then,  # type: ignore[arg-type]  # one of three words, as the arguments' check says
             minutes=minutes,
             max_usd=_dollars(budget.max_usd) if budget.per == "job" else None,

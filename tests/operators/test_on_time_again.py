@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import TaskDeferred
+from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 
 from airflow_claude_batch import ClaudeBatchResultsOperator, ClaudeBatchSubmitOperator, Limits
 from airflow_claude_batch.emulator.testing import Emulator
@@ -75,3 +75,40 @@ def test_progress_says_nothing_of_an_earlier_delivery(
                 event = {"status": "ended", "batch_ids": []}
     assert is_told[0] is False
     assert json.loads((out / "progress.json").read_text())["delivered"] == len(others)
+
+
+@pytest.mark.parametrize("sent", [True, False])
+@pytest.mark.parametrize("then", ["fail", "deliver"])
+def test_a_clear_after_a_missed_moment_delivers_all_by_batches(
+    emulator: Emulator, tmp_path: Path, then: Any, sent: bool
+) -> None:
+    emulator.settings(duration=1000, cancel_duration=0.1, cancel_finished_share=0.0)
+    at = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=1)
+    options: dict[str, Any] = {"deadline": at, "on_deadline": then, "direct_minutes": 0}
+    if sent:
+        with pytest.raises(TaskDeferred):
+            one_task(tmp_path, rows(3)).execute(Try().context)
+    for _ in range(2):  # a retry misses it again, too
+        late = one_task(tmp_path, rows(3), **options)
+        with pytest.raises(AirflowFailException, match=r"on_deadline is 'fail'|3 x late"):
+            late.execute(Try().context)
+    emulator.settings(duration="manual")
+    cleared = Try(try_number=2, max_tries=1)
+    for _ in range(2):  # the wait may end early, for a part that is delivered
+        with pytest.raises(TaskDeferred) as deferred:
+            one_task(tmp_path, rows(3), **options).execute(cleared.context)
+        assert deferred.value.trigger.serialize()[1]["due_at"] is None
+    for batch in emulator.batches():
+        emulator.end(batch["id"])
+    summary = one_task(tmp_path, rows(3), **options).execute(cleared.context)
+    assert summary["counts"]["succeeded"] == summary["ways"]["batch"]["requests"] == 3
+    assert (emulator.ledger()["billed"], emulator.ledger()["direct_answers"]) == (3, 0)
+
+
+def test_another_moment_after_a_clear_holds(emulator: Emulator, tmp_path: Path) -> None:
+    emulator.settings(duration="manual")
+    now = datetime.datetime.now(datetime.UTC)
+    with pytest.raises(AirflowFailException, match="on_deadline is 'fail'"):
+        one_task(tmp_path, rows(3), deadline=now, on_deadline="fail").execute(Try().context)
+    later = one_task(tmp_path, rows(3), deadline=now + HOUR, on_deadline="fail")
+    assert due_at(later, Try(try_number=2, max_tries=1)) == now + HOUR

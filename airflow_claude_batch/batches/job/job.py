@@ -226,6 +226,8 @@ def start_job(
         else:
             empty = empty_ledger(identity, owner=lease.token, conn_id=conn_id, generation=generation)
             empty.betas = source.betas
+            if known.jobs:
+                empty.past_deadline = changes["past_deadline"] = known.jobs[0].ledger.missed_deadline
             fresh = _spool(reserve(home, empty), empty, source)
             same = None if force_new else _begun_with(fresh, known)
             if same is None:

@@ -146,6 +146,8 @@ class Ledger(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Of a job that tries some records; None for the whole input."""
     on_time: OnTime | None = None
     """When the job is needed; None where there is no such moment."""
+    past_deadline: datetime.datetime | None = None
+    """A deadline that was missed, or that a clear came after: who delivers again wants the rest, too."""
     direct_per_second: float = 0.0
     """The pace at which single calls were last answered; 0 where there were none."""
     direct_outages: int = 0
@@ -209,6 +211,12 @@ class Ledger(msgspec.Struct, kw_only=True, omit_defaults=True):
             return None
         open_requests = sum(part.request_count for part in self.open_parts)
         return self.on_time.begins_at(open_requests, self.direct_per_second)
+
+    @property
+    def missed_deadline(self) -> datetime.datetime | None:
+        """The latest one that holds no more for who comes after a clear."""
+        now, on_time = datetime.datetime.now(datetime.UTC), self.on_time
+        return on_time.at if on_time is not None and on_time.is_missed(now) else self.past_deadline
 
     @property
     def batch_ids(self) -> list[str]:

@@ -63,6 +63,10 @@ class OnTime(msgspec.Struct, kw_only=True, omit_defaults=True):
         """Whether who delivers anew has nothing to be in time for; what has begun to go direct goes on."""
         return self.chosen != "direct" and (self.chosen is not None or now >= self.at)
 
+    def is_missed(self, now: datetime.datetime) -> bool:
+        """Whether a clear asks for what was not answered by then; single calls are made late, too."""
+        return self.chosen == "deliver" or (self.chosen is None and self.then != "direct" and now >= self.at)
+
     def begin(self, now: datetime.datetime, too_dear: str) -> None:
         """Go on without the batches.
 

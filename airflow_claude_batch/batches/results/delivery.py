@@ -62,7 +62,7 @@ class Delivery(PartDelivery):
                     part.delivery, part.given_up = None, ""
                     part.answered = part.answered and not part.repeats
                 if ledger.on_time is not None and ledger.on_time.is_over(datetime.datetime.now(datetime.UTC)):
-                    ledger.on_time = None  # who delivers again after the deadline wants the rest, too
+                    ledger.past_deadline, ledger.on_time = ledger.on_time.at, None
             ledger.delivery_generation = generation
 
     def _destination(self) -> Destination:
