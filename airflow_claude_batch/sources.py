@@ -68,7 +68,7 @@ class Source:
     def _check(self, uri: Any, number: int) -> None:
         if is_place(uri):
             return
-        from airflow_claude_batch.batches.requests.request import describe
+        from airflow_claude_batch.batches.requests.descriptions import describe
 
         rule = "a URI such as s3://conn_id@bucket/folder/, or an absolute path"
         if isinstance(uri, (list, tuple)):

@@ -154,7 +154,7 @@ def _summary(given: Any) -> Any:
         value = read_back(value.strip())
     if is_place(value) or (isinstance(value, Iterable) and not isinstance(value, (str, bytes))):
         return value
-    from airflow_claude_batch.batches.requests.request import describe
+    from airflow_claude_batch.batches.requests.descriptions import describe
 
     shown = "nothing (has the results task run?)" if value in NOTHING else describe(value)
     raise ConfigurationError(

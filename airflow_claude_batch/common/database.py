@@ -16,7 +16,7 @@ from airflow_claude_batch.batches.errors import (
     SubmissionError,
     missing_package,
 )
-from airflow_claude_batch.batches.requests.request import shorten
+from airflow_claude_batch.batches.requests.descriptions import shorten
 
 CURSOR = "claude_batch"
 """Name of the cursor on the server."""

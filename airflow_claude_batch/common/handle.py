@@ -85,7 +85,7 @@ class Handle:
 
 def _no_handle(value: Any) -> InputError:
     # Not at the top, for links and sensors load this file with a DAG file, and this takes some milliseconds.
-    from airflow_claude_batch.batches.requests.request import describe
+    from airflow_claude_batch.batches.requests.descriptions import describe
 
     items = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
     rule = "the output of a submit task, a batch id, or a list of batch ids is wanted"

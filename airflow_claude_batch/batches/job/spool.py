@@ -35,8 +35,10 @@ from airflow_claude_batch.batches.job.rejected import RejectedWriter
 from airflow_claude_batch.batches.job.survey import Survey, Surveyor
 from airflow_claude_batch.batches.requests.builder import Recipe, RequestBuilder
 from airflow_claude_batch.batches.requests.custom_ids import HashSet
+from airflow_claude_batch.batches.requests.descriptions import shorten
 from airflow_claude_batch.batches.requests.files import Broken
-from airflow_claude_batch.batches.requests.request import Request, lenient_json, shorten
+from airflow_claude_batch.batches.requests.json_values import lenient_json
+from airflow_claude_batch.batches.requests.request import Request
 from airflow_claude_batch.batches.storage import Folder
 
 MAX_REQUESTS = 100_000

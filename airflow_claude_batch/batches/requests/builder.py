@@ -16,9 +16,11 @@ from airflow_claude_batch.batches.errors import UNREADABLE_DOCUMENT, Fault, Inpu
 from airflow_claude_batch.batches.requests.citations import check_citations
 from airflow_claude_batch.batches.requests.constant_prompt import ConstantPrompt
 from airflow_claude_batch.batches.requests.custom_ids import ContentIds, legal_id
+from airflow_claude_batch.batches.requests.descriptions import describe, shorten
 from airflow_claude_batch.batches.requests.document_blocks import UnreadableDocumentError
 from airflow_claude_batch.batches.requests.documents import DocumentReader
 from airflow_claude_batch.batches.requests.files import Broken
+from airflow_claude_batch.batches.requests.json_values import as_json
 from airflow_claude_batch.batches.requests.message_rules import MessageRules
 from airflow_claude_batch.batches.requests.model_requirements import ModelRequirements
 from airflow_claude_batch.batches.requests.objects import to_python
@@ -30,12 +32,9 @@ from airflow_claude_batch.batches.requests.request import (
     CUSTOM_ID,
     Request,
     RequestEncoder,
-    as_json,
-    describe,
     encode,
     is_parameter,
     no_custom_id,
-    shorten,
     with_prompt,
 )
 from airflow_claude_batch.batches.requests.strict_schemas import StrictSchemas

@@ -11,8 +11,8 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from airflow_claude_batch.batches.errors import ConfigurationError
+from airflow_claude_batch.batches.requests.descriptions import shorten
 from airflow_claude_batch.batches.requests.prompt_cache import is_address
-from airflow_claude_batch.batches.requests.request import shorten
 
 log = logging.getLogger(__name__)
 

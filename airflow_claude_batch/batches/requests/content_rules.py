@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from airflow_claude_batch.batches.requests.request import describe
+from airflow_claude_batch.batches.requests.descriptions import describe
 from airflow_claude_batch.batches.requests.sdk_words import known_to_the_sdk, named
 from airflow_claude_batch.batches.requests.strict_schemas import Problem
 

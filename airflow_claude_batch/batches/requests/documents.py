@@ -19,6 +19,7 @@ from types import NoneType
 from typing import Any
 
 from airflow_claude_batch.batches.errors import ConfigurationError, Fault, InputError
+from airflow_claude_batch.batches.requests.descriptions import describe
 from airflow_claude_batch.batches.requests.document_access import (
     DocumentAccess,
     NotRegularFileError,
@@ -36,7 +37,6 @@ from airflow_claude_batch.batches.requests.document_blocks import (
     too_large,
 )
 from airflow_claude_batch.batches.requests.objects import held
-from airflow_claude_batch.batches.requests.request import describe
 from airflow_claude_batch.batches.storage import BLOCK, Folder
 
 LARGEST_SIDE_OF_MANY = 2_000

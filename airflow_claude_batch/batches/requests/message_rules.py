@@ -16,8 +16,8 @@ from airflow_claude_batch.batches.requests.content_rules import (
     say_text_only,
     unknown_key,
 )
+from airflow_claude_batch.batches.requests.descriptions import describe
 from airflow_claude_batch.batches.requests.objects import held
-from airflow_claude_batch.batches.requests.request import describe
 from airflow_claude_batch.batches.requests.sdk_words import known_to_the_sdk, named
 from airflow_claude_batch.batches.requests.strict_schemas import Problem
 

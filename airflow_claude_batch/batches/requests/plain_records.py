@@ -11,10 +11,11 @@ from typing import Any
 
 import msgspec
 
+from airflow_claude_batch.batches.requests.json_values import is_json
 from airflow_claude_batch.batches.requests.objects import MOST_LEVELS
 from airflow_claude_batch.batches.requests.parameters import MESSAGE_PARAMETERS, REFUSED_PARAMETERS
 from airflow_claude_batch.batches.requests.prompt_requests import PromptRequests
-from airflow_claude_batch.batches.requests.request import Request, is_json
+from airflow_claude_batch.batches.requests.request import Request
 
 MOST_SHAPES, MOST_BYTES = 64, 65_536
 """Sets of parameters that are remembered, and how large one of them may be, as JSON."""

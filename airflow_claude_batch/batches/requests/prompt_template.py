@@ -16,7 +16,7 @@ from jinja2 import StrictUndefined, TemplateSyntaxError, Undefined, UndefinedErr
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from airflow_claude_batch.batches.errors import ConfigurationError, Fault, InputError
-from airflow_claude_batch.batches.requests.request import describe, shorten
+from airflow_claude_batch.batches.requests.descriptions import describe, shorten
 
 _QUOTED = re.compile(r"'([^']*)'")
 _Fill = Callable[[Mapping[str, Any]], str | None]

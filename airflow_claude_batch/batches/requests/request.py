@@ -8,25 +8,15 @@ batches refuse) and silent about the rest, which the API checks itself.
 
 from __future__ import annotations
 
-import datetime
-import decimal
-import math
-import os
 import re
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from airflow_claude_batch.batches.errors import Fault, InputError
-from airflow_claude_batch.batches.requests.objects import (
-    MOST_LEVELS,
-    fields_of,
-    is_missing,
-    plain,
-    repeated_names,
-)
+from airflow_claude_batch.batches.requests.descriptions import describe, shorten
+from airflow_claude_batch.batches.requests.json_values import as_json, not_encodable, to_json
 from airflow_claude_batch.batches.requests.parameters import (
     MESSAGE_PARAMETERS,
     REFUSED_PARAMETERS,
@@ -84,7 +74,7 @@ class RequestEncoder:
             raise InputError(faults)
         self.defaults: dict[str, Any] = to_json(given, 0, "default", faults)
         for key, value in self.defaults.items() if not faults else ():
-            if _not_encodable({key: value}) is not None:
+            if not_encodable({key: value}) is not None:
                 rule = "not JSON; text is Unicode without lone surrogates"
                 faults.append(Fault(index=0, where=f"default {key}", value=describe(value), rule=rule))
         if faults:
@@ -177,47 +167,6 @@ def with_prompt(params: Mapping[str, Any], content: Any) -> dict[str, Any]:
     return {**params, "messages": [{"role": "user", "content": content}]}
 
 
-def as_json(record: Any, index: int, is_parameter: Callable[[str], bool]) -> dict[str, Any]:
-    """A record as JSON: a mapping, or an object by its fields.
-
-    Args:
-        record: What somebody gave as one.
-        index: Its position in the input, for messages.
-        is_parameter: Whether a key says what is sent. Where it does, NaN is a fault; elsewhere it is null.
-
-    Raises:
-        InputError: With every fault of this record.
-    """
-    if type(record) is dict and is_json(record):
-        return record
-    fields = fields_of(record)
-    if fields is None:
-        raise InputError([_no_record(record, index)])
-    faults: list[Fault] = []
-    copy: dict[str, Any] = {}
-    for given, value in fields.items():
-        key = plain(given)
-        if isinstance(key, str) and key not in copy:
-            nulls = not is_parameter(key)
-            copy[str(key)] = to_json(value, index, str(key), faults, nulls=nulls, levels=MOST_LEVELS - 1)
-        else:
-            faults.append(_no_key(key, index, "record", "the names of columns are text"))
-    if faults:
-        raise InputError(faults)
-    return copy
-
-
-def lenient_json(record: Any) -> dict[str, Any]:
-    """What of a bad record can be stored; the rest is null."""
-    fields = fields_of(record) or {}
-    copy = {str(plain(key)): to_json(value, 0, "", [], nulls=True) for key, value in fields.items()}
-    try:
-        _encode(copy)
-    except (ValueError, TypeError, OverflowError):
-        return {key: value for key, value in copy.items() if _not_encodable({key: value}) is None}
-    return copy
-
-
 def is_parameter(key: str) -> bool:
     """Whether a key of a record says what is sent."""
     return key in MESSAGE_PARAMETERS or key in REFUSED_PARAMETERS or key in ("prompt", "params")
@@ -228,17 +177,6 @@ def no_custom_id(value: Any, index: int) -> Fault:
     form = "a custom_id is 1 to 64 letters, digits, hyphens or underscores"
     rule = f"{form}; custom_id='name of a column' on the operator makes one of any key"
     return Fault(index=index, where="custom_id", value=shorten(value), rule=rule)
-
-
-def _no_record(value: Any, index: int) -> Fault:
-    rule = 'a record is a mapping such as {"custom_id": "a", "prompt": "..."}'
-    if repeated := repeated_names(value):
-        rule = f"each column of a row has a name of its own, and several are called {shorten(repeated)}; "
-        rule += "give them names with AS"
-    elif isinstance(value, (list, tuple)):
-        rule += "; rows without the names of their columns tell no prompt from an id: read a database with "
-        rule += "Sql(conn_id, sql), or make mappings or named tuples of them"
-    return Fault(index=index, where="record", value=describe(value), rule=rule)
 
 
 def encode(custom_id: str, params: dict[str, Any], columns: dict[str, Any] | None, index: int) -> Request:
@@ -253,19 +191,9 @@ def encode(custom_id: str, params: dict[str, Any], columns: dict[str, Any] | Non
     except (ValueError, TypeError, OverflowError) as error:
         # The error's own text may quote the value.
         rule = f"not JSON ({type(error).__name__}); text is Unicode without lone surrogates"
-        where = _not_encodable(columns or {}) or f"request {custom_id}"
+        where = not_encodable(columns or {}) or f"request {custom_id}"
         raise InputError([Fault(index=index, where=where, value=describe(params), rule=rule)]) from None
     return Request(custom_id=custom_id, line=line, columns=stored, own_params=params)
-
-
-def _not_encodable(columns: Mapping[str, Any]) -> str | None:
-    """The first column that JSON cannot hold."""
-    for name, value in columns.items():
-        try:
-            _encode({name: value})
-        except (ValueError, TypeError, OverflowError):
-            return f"column {shorten(name)}"
-    return None
 
 
 def _check(params: dict[str, Any], index: int, faults: list[Fault]) -> None:
@@ -275,130 +203,3 @@ def _check(params: dict[str, Any], index: int, faults: list[Fault]) -> None:
         params["max_tokens"] = int(max_tokens)
     for where, value, rule in problems_of(params):
         faults.append(Fault(index=index, where=where, value=describe(value), rule=rule))
-
-
-def is_json(value: Any, levels: int = MOST_LEVELS) -> bool:
-    """Whether the value can be encoded as it is; msgspec would turn NaN into null, bytes into base64."""
-    kind = type(value)
-    if kind is str or kind is int or kind is bool or value is None:
-        return True
-    if levels == 0:
-        return False
-    if kind is dict:
-        # A plain loop: this runs for every value of every record, and a generator costs twice as much.
-        for key, item in value.items():
-            if type(key) is not str:
-                return False
-            kind = type(item)
-            if kind is not str and kind is not int and not is_json(item, levels - 1):
-                return False
-        return True
-    if kind is list or kind is tuple:
-        return all(type(item) is str or is_json(item, levels - 1) for item in value)
-    return kind is float and math.isfinite(value)
-
-
-def to_json(
-    value: Any, index: int, path: str, faults: list[Fault], *, nulls: bool = False, levels: int = MOST_LEVELS
-) -> Any:
-    """A JSON copy of the value: dates, times, UUIDs and decimals become text, objects mappings.
-
-    Anything else that is not JSON is a fault, named by its path.
-
-    Args:
-        value: Any value.
-        index: Of its record, for messages.
-        path: Where it is in the record.
-        faults: Gets what is wrong.
-        nulls: Whether NaN and its like stand for no value; without, they are faults.
-        levels: How many mappings and lists may still be in each other.
-    """
-    if is_json(value, levels):
-        return value
-    value = plain(value)
-    if nulls and is_missing(value):
-        return None
-    fields, items = fields_of(value), isinstance(value, (list, tuple))
-    if levels == 0 and (fields is not None or items):
-        rule = f"data has at most {MOST_LEVELS} mappings and lists in each other"
-        faults.append(Fault(index=index, where=shorten(path), value="deeper", rule=rule))
-        return None
-    if fields is not None:
-        return _json_mapping(fields, index, path, faults, nulls=nulls, levels=levels - 1)
-    if items:
-        return [
-            to_json(item, index, f"{path}[{number}]", faults, nulls=nulls, levels=levels - 1)
-            for number, item in enumerate(value)
-        ]
-    return _json_scalar(value, index, path, faults)
-
-
-def _json_mapping(
-    fields: Mapping[Any, Any], index: int, path: str, faults: list[Fault], *, nulls: bool, levels: int
-) -> dict[str, Any]:
-    copy = {}
-    for given, item in fields.items():
-        key = plain(given)
-        if isinstance(key, str) and key not in copy:
-            where = f"{path}.{key}".lstrip(".")
-            copy[str(key)] = to_json(item, index, where, faults, nulls=nulls, levels=levels)
-        else:
-            faults.append(_no_key(key, index, path or "record", "keys are text in JSON"))
-    return copy
-
-
-def _no_key(key: Any, index: int, where: str, rule: str) -> Fault:
-    """For a key that is no text, or that another one is as text: an enumeration's member and its value."""
-    if not isinstance(key, str):
-        return Fault(index=index, where=where, value=describe(key), rule=rule)
-    rule = "a key comes once; an enumeration's member is its value, and another key is that, too"
-    return Fault(index=index, where=where, value=shorten(key), rule=rule)
-
-
-def _json_scalar(value: Any, index: int, path: str, faults: list[Fault]) -> Any:
-    if is_missing(value) and not isinstance(value, float):
-        kind = f"a {type(value).__name__}"
-    elif isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
-        return value.isoformat()
-    elif isinstance(value, datetime.timedelta):
-        # Those of pandas and pendulum are of kinds of their own.
-        return msgspec.to_builtins(datetime.timedelta(seconds=value.total_seconds()))
-    elif isinstance(value, (uuid.UUID, decimal.Decimal, str)):
-        return str(value)
-    elif isinstance(value, int):
-        return int(value)
-    elif isinstance(value, float) and math.isfinite(value):
-        return float(value)
-    else:
-        kind = "NaN or infinite" if isinstance(value, float) else f"a {type(value).__name__}"
-    way_out = "path.read_text() is its file's text" if isinstance(value, os.PathLike) else _CONVERT
-    rule = f"{kind} is not a JSON value; {way_out}"
-    faults.append(Fault(index=index, where=path or "record", value=describe(value), rule=rule))
-    return None
-
-
-_CONVERT = "convert it to text or a number"
-
-
-def describe(value: Any) -> str:
-    """What a value is, for an error message: its type and length, never its content."""
-    if value is None:
-        return "nothing"
-    if isinstance(value, str):
-        return f"text of {len(value)} characters"
-    if isinstance(value, (bytes, bytearray)):
-        return f"{len(value)} bytes"
-    if isinstance(value, Mapping):
-        return f"a mapping of {len(value)} entries"
-    if isinstance(value, (list, tuple)):
-        return f"a list of {len(value)} items"
-    return _KINDS.get(type(value)) or f"a {type(value).__name__}"
-
-
-_KINDS = {bool: "true or false", int: "a number", float: "a number"}
-
-
-def shorten(key: Any, limit: int = 80) -> str:
-    """A key (a custom_id, names of columns) for an error message: enough to find the record by."""
-    text = repr(key) if not isinstance(key, (bytes, bytearray)) else f"{len(key)} bytes"
-    return text if len(text) <= limit else f"{text[: limit - 20]}... ({len(text)} characters)"

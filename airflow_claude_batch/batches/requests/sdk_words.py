@@ -9,7 +9,7 @@ import typing
 from collections.abc import Iterator
 from typing import Any
 
-from airflow_claude_batch.batches.requests.request import describe
+from airflow_claude_batch.batches.requests.descriptions import describe
 
 _WORD = re.compile(r"[\w./+-]{1,20}")
 

@@ -14,10 +14,10 @@ from airflow_claude_batch.batches.errors import (
     InputError,
     missing_package,
 )
+from airflow_claude_batch.batches.requests.descriptions import describe, shorten
 from airflow_claude_batch.batches.requests.files.arrow_values import converter
 from airflow_claude_batch.batches.requests.files.rows import Broken, Row
 from airflow_claude_batch.batches.requests.objects import library_of, null_if_missing
-from airflow_claude_batch.batches.requests.request import describe, shorten
 
 ROWS_AT_A_TIME = 1_000
 """Rows of a table that are Python objects at the same time."""

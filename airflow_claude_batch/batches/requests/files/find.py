@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from urllib.parse import unquote
 
 from airflow_claude_batch.batches.errors import EmptyInputError, Fault, InputError
+from airflow_claude_batch.batches.requests.descriptions import shorten
 from airflow_claude_batch.batches.requests.files.stored import COMPRESSION_SUFFIXES
-from airflow_claude_batch.batches.requests.request import shorten
 from airflow_claude_batch.batches.storage import Folder
 
 ROW_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".orc", ".avro", ".xlsx")
