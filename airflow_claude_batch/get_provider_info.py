@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 INTEGRATION = "Claude Message Batches"
+_API_DOCUMENTATION = "https://platform.claude.com/docs/en/build-with-claude/batch-processing"
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -17,7 +18,7 @@ def get_provider_info() -> dict[str, Any]:
         "package-name": "airflow-claude-batch",
         "name": "Claude Batch",
         "description": (
-            "Claude's `Message Batches API <https://platform.claude.com/docs/en/build-with-claude/batch-processing>`__"
+            f"Claude's `Message Batches API <{_API_DOCUMENTATION}>`__"
             " from a DAG: submits each request once, waits without a worker slot,"
             " and delivers succeeded and errored records to object storage."
             # Airflow shows an address only where the package's metadata has one; there is none yet.
@@ -25,13 +26,7 @@ def get_provider_info() -> dict[str, Any]:
             " Changelog: share/doc/airflow-claude-batch/CHANGELOG.md of the Python environment.\n"
         ),
         "integrations": [
-            {
-                "integration-name": INTEGRATION,
-                "external-doc-url": (
-                    "https://platform.claude.com/docs/en/build-with-claude/batch-processing"
-                ),
-                "tags": ["ai"],
-            }
+            {"integration-name": INTEGRATION, "external-doc-url": _API_DOCUMENTATION, "tags": ["ai"]},
         ],
         "hooks": [_modules("airflow_claude_batch.hooks.claude_batch")],
         "operators": [

@@ -65,8 +65,6 @@ def spending(
     first = {"day": today, "week": week_ago, "month": month.first}[period]
     chosen = {day: found for day, found in days.items() if day >= first}
     of_month = {day: found for day, found in days.items() if day >= month.first}
-    visible = [account for account in _accounts(days.values()) if account.dag_id in dag_ids]
-    tags = sorted({tag_name for account in visible for tag_name in account.tags})[:MOST_TAGS]
     return {
         "as_of": now.isoformat(),
         "zone": zone,
@@ -76,7 +74,7 @@ def spending(
         "by_dag": _named(chosen, "dag", keep),
         "by_model": _named(chosen, "model", keep),
         "by_day": _named(chosen, "day", keep),
-        "by_tag": {tag_name: _named(chosen, f"tag:{tag_name}", keep) for tag_name in tags},
+        "by_tag": {name: _named(chosen, f"tag:{name}", keep) for name in _tags(days, dag_ids)},
         "month_usd": _total(table(of_month, "day", keep))["total_usd"],
         "projected_month_usd": _projected(of_month, keep, now, zone),
         "budgets": _budgets(budgets, days, dag_ids, now, zone),
@@ -99,6 +97,12 @@ def _days(root: Folder, first: str, last: str, now: datetime.datetime) -> Mappin
 def _accounts(days: Iterable[Day]) -> Iterable[Account]:
     for day in days:
         yield from day.accounts.values()
+
+
+def _tags(days: Mapping[str, Day], dag_ids: Collection[str]) -> list[str]:
+    """The names of tags of the DAGs that a user may read."""
+    visible = (account for account in _accounts(days.values()) if account.dag_id in dag_ids)
+    return sorted({name for account in visible for name in account.tags})[:MOST_TAGS]
 
 
 def _named(days: Mapping[str, Day], by: str, keep: Callable[[Account], bool]) -> list[dict[str, Any]]:

@@ -233,15 +233,20 @@ def start_job(
             if same is None:
                 known.add(fresh)
             else:
-                fresh.folder.remove()
-                log.info("The same requests as before: %s", describe(same.ledger))
-                if same is not known.jobs[0]:
-                    known.make_current(same, lease.token)
+                _return_to(same, fresh, known, lease.token)
                 changes["trial"] = fresh.ledger.trial
         job = _take(root, known.jobs[0].folder, lease, **changes)
         # A kill may have come between the new job and the end of the old one: the mark tells.
         others = [one for one in known.jobs[1:] if not one.ledger.superseded_by]
         yield job, [_take(root, one.folder, lease) for one in others]
+
+
+def _return_to(same: StoredJob, fresh: StoredJob, known: History, token: str) -> None:
+    """Make an earlier job the current one instead of what was just stored, whose requests are the same."""
+    fresh.folder.remove()
+    log.info("The same requests as before: %s", describe(same.ledger))
+    if same is not known.jobs[0]:
+        known.make_current(same, token)
 
 
 def empty_ledger(identity: Identity, *, owner: str, conn_id: str, generation: int) -> Ledger:

@@ -60,6 +60,8 @@ class _Found:
     home: Home
     old: list[tuple[Listed, list[str]]] = field(default_factory=list)
     """Jobs to delete, with their batches."""
+    kept: int = 0
+    """Other jobs that are there."""
     left_alone: int = 0
     undelivered: int = 0
     goes: bool = False
@@ -107,36 +109,42 @@ def purge(
 
 
 def _look(home: Home, limit: datetime.datetime, *, undelivered: bool) -> _Found:
+    """What is to be done about a task instance; nothing where somebody is at work."""
+    found = _sort_jobs(home, limit, undelivered=undelivered)
+    if found.kept and not found.old:
+        return found
+    lease = home.newest_lease
+    written = _written(home, lease)
+    is_left = written is None or written < limit  # nobody has worked there since
+    if not found.old and not is_left:
+        return found
+    if _is_at_work(home, lease, is_long_ago=written is not None and written < limit - MARGIN):
+        found.left_alone += len(found.old)
+        found.old.clear()
+    else:
+        found.goes = is_left and not found.kept
+    return found
+
+
+def _sort_jobs(home: Home, limit: datetime.datetime, *, undelivered: bool) -> _Found:
+    """Which jobs of a task instance are old, and how many are kept, by their ledgers alone."""
     found = _Found(home=home)
-    old: list[tuple[Listed, Ledger]] = []
-    kept = 0
     for job in home.jobs:
         try:
             ledger = job.load()
         except LedgerError as error:
             log.warning("Left alone: %s", foreign_text(error))
-            kept, found.left_alone = kept + 1, found.left_alone + 1
+            found.kept += 1
+            found.left_alone += 1
             continue
-        is_old = ledger is not None and ledger.created_at < limit
-        if ledger is not None and is_old and _is_to_be_delivered(ledger):
-            found.undelivered += 1
-            is_old = undelivered
-        if ledger is not None and is_old:
-            old.append((job, ledger))
+        if ledger is None:
+            continue
+        is_due = ledger.created_at < limit and _is_to_be_delivered(ledger)
+        found.undelivered += is_due
+        if ledger.created_at >= limit or (is_due and not undelivered):
+            found.kept += 1
         else:
-            kept += ledger is not None
-    if not old and kept:
-        return found
-    lease = home.newest_lease
-    written = _written(home, lease)
-    is_left = written is None or written < limit  # nobody has worked there since
-    if not old and not is_left:
-        return found
-    if _is_at_work(home, lease, is_long_ago=written is not None and written < limit - MARGIN):
-        found.left_alone += len(old)
-        return found
-    found.old = [(job, [part.batch_id for part in ledger.parts if part.batch_id]) for job, ledger in old]
-    found.goes = not kept and is_left
+            found.old.append((job, [part.batch_id for part in ledger.parts if part.batch_id]))
     return found
 
 

@@ -66,7 +66,7 @@ def process_results(
     spread: bool = False,
     keeper: Keeper | None = None,
 ) -> Tally:
-    """Take one part's results from their source to where each of them belongs.
+    """Take one part's results from their source to where each of them belongs, and return their numbers.
 
     Args:
         download: of the part.
@@ -79,9 +79,6 @@ def process_results(
         prompt_version: of the job.
         spread: whether it is wanted how much answers differ.
         keeper: takes what later requests can use; None where nothing is kept.
-
-    Returns:
-        What the results came to, in numbers.
 
     Raises:
         ResultsError: when they cannot be downloaded, see :meth:`Download.arrivals`.

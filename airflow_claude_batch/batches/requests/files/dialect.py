@@ -10,7 +10,7 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -83,6 +83,54 @@ class _Trial:
         return len(widths) == 1 and (widths == {self.width} or ends_with_delimiter(self.rows) is not None)
 
 
+@dataclass(frozen=True)
+class _Beginning:
+    """The first lines of a file."""
+
+    lines: Sequence[str]
+    _: KW_ONLY
+    whole: bool
+    """Whether they are all of it."""
+    tabs: bool
+    """Whether its name says that tabs separate its columns."""
+
+    def read(self, dialect: Dialect) -> _Trial:
+        """The rows in one way."""
+        rows: list[list[str]] = []
+        try:
+            found = (row for row in dialect.reader(self.lines) if row and (rows or not is_blank(row)))
+            rows += islice(found, ROWS)
+        except csv.Error as error:
+            # A sample that is cut off may end inside a quote; the rows before it are good all the same.
+            return _Trial(dialect, rows, failed=self.whole or "unexpected end" not in str(error))
+        if not self.whole and len(rows) < ROWS and len(rows) > 1:
+            rows.pop()
+        return _Trial(dialect, rows, failed=False)
+
+    def read_with(self, dialect: Dialect, delimiters: Iterable[str]) -> list[_Trial]:
+        """The rows with each of several delimiters."""
+        return [self.read(replace(dialect, delimiter=delimiter)) for delimiter in delimiters]
+
+    def widest(self, trials: list[_Trial]) -> _Trial | None:
+        """The way that makes most columns of the rows; None where none fits.
+
+        Raises:
+            UnreadableFileError: Where two do equally well.
+        """
+        fitting = [trial for trial in trials if trial.fits]
+        if not fitting:
+            return None
+        fitting = [trial for trial in fitting if not trial.splits_quoted_names] or fitting
+        width = max(trial.width for trial in fitting)
+        widest = [trial for trial in fitting if trial.width == width]
+        if width > 1 and len(widest) > 1 and not self.tabs:
+            both = " and ".join(repr(trial.dialect.delimiter) for trial in widest)
+            raise UnreadableFileError(
+                "say which delimiter=… separates the columns", f"{both} may both do", "line 1"
+            )
+        return widest[0]
+
+
 def ends_with_delimiter(rows: list[list[str]]) -> int | None:
     """The width of the rows where they end with a delimiter and the header does not, or the reverse."""
     header, others = rows[0], rows[1:]
@@ -144,24 +192,26 @@ def find_dialect(sample: str, *, whole: bool, options: ReadOptions, tabs: bool) 
         quote='"' if options.quote is None else options.quote,
         escape=options.escape or "",
     )
-    ways = [replace(usual, delimiter=delimiter) for delimiter in _delimiters(usual, said)]
-    trials = [_try(way, lines, whole) for way in ways]
-    best = _widest(trials, tabs)
+    beginning = _Beginning(lines, whole=whole, tabs=tabs)
+    delimiters = list(_delimiters(usual, said))
+    trials = beginning.read_with(usual, delimiters)
+    best = beginning.widest(trials)
     if best is None or best.width < 2:
-        variants = _variants(usual, sample, options)
-        best = next(filter(None, (_in_variant(one, ways, lines, whole, tabs) for one in variants)), best)
-    are_named = options.header is not None and not isinstance(options.header, bool)
-    if not are_named:
-        _refuse_titles(trials if best is None or best.width < 2 else [best])
-    best = best if best is not None and best.width > 1 else _likeliest(trials)
-    if said is None and best.width == 1:
-        _refuse_hidden_columns(best, trials)
-    escape, best = best.dialect.escape, _with_habits(best, lines, whole, options)
-    found = best.dialect
-    undecided = options.escape is None and not escape and not _is_told_as_text(found, lines)
+        variants = (beginning.read_with(one, delimiters) for one in _variants(usual, sample, options))
+        columns = ([trial for trial in some if trial.width > 1] for some in variants)
+        best = next(filter(None, map(beginning.widest, columns)), None)
+    if options.header is None or isinstance(options.header, bool):
+        _refuse_titles(trials if best is None else [best])
+    if best is None:
+        best = _likeliest(trials)
+        if said is None and best.width == 1:
+            _refuse_hidden_columns(best, trials)
+    kept = _with_habits(best, beginning, options)
+    found = kept.dialect
+    undecided = options.escape is None and not best.dialect.escape and not _is_told_as_text(found, lines)
     return Found(
         dialect=found,
-        rows=best.rows,
+        rows=kept.rows,
         guesses=_guesses(usual, found),
         undecided=undecided and not (found.escape and found.delimiter == "\t"),
         quoted=_is_quoted(found, lines),
@@ -172,41 +222,6 @@ def _delimiters(usual: Dialect, said: str | None) -> Iterator[str]:
     yield usual.delimiter
     if said is None:
         yield from (d for d in DELIMITERS if d not in (usual.delimiter, usual.quote, usual.escape))
-
-
-def _in_variant(
-    variant: Dialect, ways: list[Dialect], lines: Sequence[str], whole: bool, tabs: bool
-) -> _Trial | None:
-    """The way that makes columns of the rows in one variant of the dialect."""
-    trials = [_try(replace(variant, delimiter=way.delimiter), lines, whole) for way in ways]
-    return _widest([trial for trial in trials if trial.width > 1], tabs)
-
-
-def _try(dialect: Dialect, lines: Sequence[str], whole: bool) -> _Trial:
-    rows: list[list[str]] = []
-    try:
-        rows += islice((row for row in dialect.reader(lines) if row and (rows or not is_blank(row))), ROWS)
-    except csv.Error as error:
-        # A sample that is cut off may end inside a quote; the rows before it are good all the same.
-        return _Trial(dialect, rows, failed=whole or "unexpected end" not in str(error))
-    if not whole and len(rows) < ROWS and len(rows) > 1:
-        rows.pop()
-    return _Trial(dialect, rows, failed=False)
-
-
-def _widest(trials: list[_Trial], tabs: bool) -> _Trial | None:
-    fitting = [trial for trial in trials if trial.fits]
-    if not fitting:
-        return None
-    fitting = [trial for trial in fitting if not trial.splits_quoted_names] or fitting
-    width = max(trial.width for trial in fitting)
-    widest = [trial for trial in fitting if trial.width == width]
-    if width > 1 and len(widest) > 1 and not tabs:
-        both = " and ".join(repr(trial.dialect.delimiter) for trial in widest)
-        raise UnreadableFileError(
-            "say which delimiter=… separates the columns", f"{both} may both do", "line 1"
-        )
-    return widest[0]
 
 
 def _likeliest(trials: list[_Trial]) -> _Trial:
@@ -284,18 +299,22 @@ def _refuse_hidden_columns(best: _Trial, trials: list[_Trial]) -> None:
             raise UnreadableFileError(rule, "1 column", "line 1")
 
 
-def _with_habits(best: _Trial, lines: Sequence[str], whole: bool, options: ReadOptions) -> _Trial:
+def _with_habits(best: _Trial, beginning: _Beginning, options: ReadOptions) -> _Trial:
     """What shows only when the columns are known: single quotes, blanks after each delimiter, escapes."""
     dialect, rows = best.dialect, best.rows
     header, others = (rows[0] if rows else []), rows[1:]
     if options.quote is None and header and all(len(n) > 1 and n[0] == n[-1] == "'" for n in header):
-        trial = _try(replace(dialect, quote="'"), lines, whole)
+        trial = beginning.read(replace(dialect, quote="'"))
         return best if trial.failed else trial
     if len(header) > 1 and others and all(field[:1] == " " for row in rows for field in row[1:]):
         dialect = replace(dialect, skip_blanks=True)
-    if options.escape is None and not _is_quoted(dialect, lines) and any("\\N" in row for row in others):
+    if (
+        options.escape is None
+        and not _is_quoted(dialect, beginning.lines)
+        and any("\\N" in row for row in others)
+    ):
         dialect = replace(dialect, escape="\\")
-    return best if dialect == best.dialect else _try(dialect, lines, whole)
+    return best if dialect == best.dialect else beginning.read(dialect)
 
 
 def _is_quoted(dialect: Dialect, lines: Sequence[str]) -> bool:

@@ -261,25 +261,29 @@ class _Cutter:
         """Go to the character that ends what begins here: a closing bracket, or a comma of the array."""
         depth = 0
         while True:
-            pattern = _IN_ARRAY if in_array and not depth else _INSIDE
-            character = self._next(pattern)
-            if character == _QUOTE:  # of a string that is not whole yet
-                self._at += 1
-                while self._next(_STRING) != _QUOTE:
-                    self._more()  # it ends with a backslash
+            # Only the pattern of the array's own level stops at a comma.
+            character = self._next(_IN_ARRAY if in_array and not depth else _INSIDE)
+            if character == _QUOTE:
+                self._finish_string()
             elif character in _OPEN:
                 depth += 1
             elif character == _COMMA:
                 return character
+            elif depth == 0:
+                if character != b"]"[0]:
+                    raise self._error("the brackets do not match")
+                return character
             else:
-                if depth == 0:
-                    if character != b"]"[0]:
-                        raise self._error("the brackets do not match")
-                    return character
                 depth -= 1
                 if depth == 0 and not in_array:
                     return character
             self._at += 1
+
+    def _finish_string(self) -> None:
+        """Go from the quote of a string that is not whole yet to the one that ends it."""
+        self._at += 1
+        while self._next(_STRING) != _QUOTE:
+            self._more()  # it ends with a backslash
 
     def _next(self, pattern: re.Pattern[bytes]) -> int:
         """Go behind what the pattern matches, and say what is there."""
