@@ -18,6 +18,8 @@ from airflow.sdk import XComArg
 # The only way to have Airflow replace a value when it renders it, rather than change it: ours are frozen.
 from airflow.sdk.definitions._internal.mixins import ResolveMixin
 
+from airflow_claude_batch.batches.requests.addresses import is_address
+
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
@@ -25,7 +27,6 @@ Metadata = dict[str, Callable[[str, Any], Any]]
 """Of a field: ``check`` takes its name and value, and returns the value in the field's own type."""
 Group = TypeVar("Group", bound="Options")
 TEMPLATE = ("{{", "{%")
-ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://|/")
 NOTHING = ("", "None")
 """What a template makes of no value."""
 
@@ -259,7 +260,7 @@ def _name(name: str, value: Any) -> str:
 def _place(name: str, value: Any) -> str | None:
     if value is None or value in NOTHING:
         return None
-    if not ADDRESS.match(str(value)):
+    if not is_address(str(value)):
         raise ValueError(f"{name} is {value!r}; it is the URI of a directory on object storage")
     return str(value)
 

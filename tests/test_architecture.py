@@ -44,7 +44,7 @@ MAY_IMPORT = {
     "hooks": {"api", "errors"},
     "links": {"common"},
     "sources": {"common", "requests", "errors"},
-    "options": set(),
+    "options": {"requests"},
     "common": {"requests", "api", "errors", "storage"},
     # The engine. Its stages know nothing of each other; reuse stands on the delivery.
     "reuse": {"results", "job", "requests", "api", "errors", "storage"},

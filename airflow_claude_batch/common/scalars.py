@@ -11,11 +11,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from airflow_claude_batch.batches.errors import ConfigurationError
+from airflow_claude_batch.batches.requests.addresses import is_address, is_file_address
 from airflow_claude_batch.batches.requests.parameters import check_names
 
-ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://|/")
-FILE_ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:/\S+|(?:~|\.{1,2})?/\S*\.[a-zA-Z0-9]{1,8}|/[^\s/]+/\S+")
-"""An address, whole, in one word: a URI; a path that ends like a file's name; or one with a directory."""
 FILE_NAME = re.compile(r"[\w./\\:-]+\.(?:md|markdown|txt|jinja2?|j2|prompt|tmpl)")
 """The name of a text file, and nothing else."""
 TIME_OF_DAY = re.compile(r"\d{1,2}:\d{2}|\d{2}:\d{2}:\d{2}")
@@ -56,13 +54,13 @@ def _id(value: Any) -> str:
 def _prompt(value: Any) -> str:
     """Text or a template; one that is an address and nothing else would be sent for every record."""
     word = _text(value).strip()
-    if "{{" not in value and (FILE_ADDRESS.fullmatch(word) or FILE_NAME.fullmatch(word)):
+    if "{{" not in value and (is_file_address(word) or FILE_NAME.fullmatch(word)):
         raise ValueError
     return str(value)
 
 
 def _address(value: Any) -> str:
-    if not ADDRESS.match(_text(value)):
+    if not is_address(_text(value)):
         raise ValueError
     return str(value)
 
@@ -91,7 +89,7 @@ def _parameters(value: Any) -> Mapping[str, Any]:
 
 def _system(value: Any) -> str | list[Any]:
     if isinstance(value, str):
-        if FILE_NAME.fullmatch(value.strip()) and not ADDRESS.match(value):
+        if FILE_NAME.fullmatch(value.strip()) and not is_address(value):
             raise ValueError
         return value
     if isinstance(value, (list, tuple)) and all(isinstance(block, Mapping) for block in value):
@@ -251,7 +249,7 @@ def scalar(name: str, value: Any) -> Any:
         return None
     read, form = _SCALARS[name]
     try:
-        if is_path(given) and (name == "prompt" or not ADDRESS.match(value)):  # its name would be taken
+        if is_path(given) and (name == "prompt" or not is_address(value)):  # its name would be taken
             raise TypeError
         return read(value)
     except ConfigurationError:
@@ -275,8 +273,9 @@ def records_source(value: Any) -> None:
                 f"requests[{number}]: prompt is a path; it is text: path.read_text() is the file's. Nothing "
                 "was sent."
             )
-    is_address = isinstance(value, str) and ADDRESS.match(value)
-    if is_address or (value is not None and not isinstance(value, (str, bytes, Mapping, int, float))):
+    if isinstance(value, str) and is_address(value):
+        return
+    if value is not None and not isinstance(value, (str, bytes, Mapping, int, float)):
         return
     shown = f"text of {len(value)} characters" if isinstance(value, str) else f"a {type(value).__name__}"
     raise ConfigurationError(

@@ -11,8 +11,8 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from airflow_claude_batch.batches.errors import ConfigurationError
+from airflow_claude_batch.batches.requests.addresses import is_file_address
 from airflow_claude_batch.batches.requests.descriptions import shorten
-from airflow_claude_batch.batches.requests.prompt_cache import is_address
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class ConstantPrompt:
     """
 
     def __init__(self, text: str, no_columns: Collection[str | None]) -> None:
-        if is_address(text):
+        if is_file_address(text):
             raise ConfigurationError(
                 "The prompt is an address, which would be sent as it is: give the text of that file "
                 "(--prompt @FILE on the command line). Nothing was sent."

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from airflow_claude_batch.batches.errors import ConfigurationError
+from airflow_claude_batch.batches.requests.addresses import begins_like_address
 from airflow_claude_batch.batches.storage import Folder
 
 log = logging.getLogger(__name__)
@@ -35,16 +36,6 @@ MINIMUM_TOKENS = {
 nothing says so (source: the API's documentation of prompt caching)."""
 USUAL_MINIMUM_TOKENS = 1024
 LONGEST_ADDRESS = 1_024
-_ADDRESS = re.compile(
-    r"\s*(?:[a-zA-Z][a-zA-Z0-9+.-]*://|file:/|[a-zA-Z][a-zA-Z0-9+.-]+:/\S+\s*$"
-    r"|(?:~|\.{1,2})?/[^\r\n]*\.[a-zA-Z0-9]{1,8}\s*$|/[^\s/]+/\S+\s*$)"
-)
-"""How an address begins: a scheme; or a path, whole, that ends like a file's name or is one word."""
-
-
-def is_address(text: str) -> bool:
-    """Whether a text is an address, and nothing besides."""
-    return _ADDRESS.match(text) is not None and not re.search(r"\s", text.strip())
 
 
 def read_system(
@@ -56,7 +47,7 @@ def read_system(
         ConfigurationError: for a file that is not there or no text, and for a text that begins like an
             address and is none.
     """
-    if not isinstance(system, str) or not _ADDRESS.match(system):
+    if not isinstance(system, str) or not begins_like_address(system):
         return system
     system = system.strip()
     if "\n" in system or len(system) > LONGEST_ADDRESS:

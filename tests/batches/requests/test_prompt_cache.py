@@ -87,7 +87,8 @@ def test_a_system_prompt_may_be_named_in_each_form_of_a_path(tmp_path: Path, wri
 
 
 @pytest.mark.parametrize(
-    "text", ["/opt/prompts/system", "/opt/prompts/", "dbfs:/prompts/a.md", "s3:/b/system"]
+    "text",
+    ["/opt/prompts/system", "/opt/prompts/", "dbfs:/prompts/a.md", "s3:/b/system", "C:/prompts/system"],
 )
 def test_an_address_in_one_word_is_not_sent_as_the_system_prompt(text: str) -> None:
     with pytest.raises(ConfigurationError, match=r"not there|cannot be opened"):
