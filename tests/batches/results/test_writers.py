@@ -29,6 +29,7 @@ from airflow_claude_batch.batches.results.output import arrow_arrays as columns
 from airflow_claude_batch.batches.results.output.directory import open_directory
 from airflow_claude_batch.batches.results.output.output_types import column_type
 from airflow_claude_batch.batches.results.output.parquet import Parquet
+from airflow_claude_batch.batches.results.output_records import ErroredRecord, SucceededRecord
 from airflow_claude_batch.batches.results.sent_requests import UNKNOWN
 from airflow_claude_batch.batches.storage import Folder
 from airflow_claude_batch.emulator.testing import Emulator
@@ -273,6 +274,18 @@ KEPT_NUMBERS = [
     ({"type": "number", "format": "decimal", "decimalPlaces": 2}, "1.50"),
 ]
 """The same, and their columns too."""
+
+
+def test_parquet_has_every_field_of_a_record(tmp_path: Path) -> None:
+    output = open_directory(
+        Folder.at(tmp_path.as_uri()), format="parquet", include_message=True, include_reused=True
+    )
+    with output.part(0) as part:
+        part.succeeded.add([SucceededRecord("r-1", msgspec.Raw(b'"a"'), "end_turn", None, None, None)])
+        part.errored.add([ErroredRecord(custom_id="r-2", outcome="expired")])
+    for name, record in (("succeeded", SucceededRecord), ("errored", ErroredRecord)):
+        [file] = (tmp_path / name).glob("*.parquet")
+        assert set(pq.read_schema(file).names) == set(record.__struct_fields__)
 
 
 @pytest.mark.parametrize(("field", "value"), KEPT_NUMBERS)

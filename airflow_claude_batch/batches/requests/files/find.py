@@ -10,10 +10,11 @@ from urllib.parse import unquote
 
 from airflow_claude_batch.batches.errors import EmptyInputError, Fault, InputError
 from airflow_claude_batch.batches.requests.descriptions import shorten
+from airflow_claude_batch.batches.requests.files.options import FORMATS
 from airflow_claude_batch.batches.requests.files.stored import COMPRESSION_SUFFIXES
 from airflow_claude_batch.batches.storage import Folder
 
-ROW_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".orc", ".avro", ".xlsx")
+ROW_SUFFIXES = tuple(FORMATS)
 """How the names of files with rows end; a suffix of compression may follow."""
 _GLOB = "*?["
 

@@ -9,7 +9,18 @@ from typing import Any
 
 from airflow_claude_batch.batches.errors import ConfigurationError
 
-FORMATS = ("jsonl", "json", "csv", "tsv", "parquet", "orc", "avro", "xlsx")
+FORMATS = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+    ".orc": "orc",
+    ".avro": "avro",
+    ".xlsx": "xlsx",
+}
+"""By the suffix of a file, what it is."""
 COMPRESSIONS = ("gzip", "bz2", "xz", "zstd", "none")
 
 
@@ -22,7 +33,7 @@ class ReadOptions:
     """
 
     format: str | None = None
-    """One of ``FORMATS``."""
+    """One of those of ``FORMATS``."""
     compression: str | None = None
     """One of ``COMPRESSIONS``."""
     encoding: str | None = None
@@ -50,7 +61,10 @@ class ReadOptions:
         return any((self.delimiter, self.quote, self.escape, self.header))
 
     def __post_init__(self) -> None:
-        for name, allowed in (("format", FORMATS), ("compression", COMPRESSIONS)):
+        for name, allowed in (
+            ("format", list(dict.fromkeys(FORMATS.values()))),
+            ("compression", COMPRESSIONS),
+        ):
             value = getattr(self, name)
             if value is not None and value not in allowed:
                 raise _no(name, value, f"one of {', '.join(allowed)}")

@@ -12,12 +12,11 @@ from airflow_claude_batch.batches.requests.files.csv_rows import read_csv
 from airflow_claude_batch.batches.requests.files.excel import read_xlsx
 from airflow_claude_batch.batches.requests.files.find import ROW_SUFFIXES, find_all, suffix_of
 from airflow_claude_batch.batches.requests.files.json_rows import is_json, read_json
-from airflow_claude_batch.batches.requests.files.options import ReadOptions
+from airflow_claude_batch.batches.requests.files.options import FORMATS, ReadOptions
 from airflow_claude_batch.batches.requests.files.rows import Broken, Row, UnreadableFileError
 from airflow_claude_batch.batches.requests.files.stored import Stored
 from airflow_claude_batch.batches.storage import Folder
 
-_FORMATS = {suffix: suffix[1:] for suffix in ROW_SUFFIXES} | {".ndjson": "jsonl"}
 _MAGIC = (
     (b"PAR1", "parquet"),
     (b"PARE", "parquet"),
@@ -101,7 +100,7 @@ def _format(stored: Stored, options: ReadOptions) -> str:
     """What a file is: what the user says, what its first bytes say, or its name."""
     if options.format is not None:
         return options.format
-    named = _FORMATS.get(suffix_of(stored.name), "")
+    named = FORMATS.get(suffix_of(stored.name), "")
     held = next((name for magic, name in _MAGIC if stored.head.startswith(magic)), None)
     if held is not None and held != named and not (held == "orc" and named in _TEXT):
         stored.guess(f"format {held}")

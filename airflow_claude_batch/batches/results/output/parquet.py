@@ -42,7 +42,7 @@ from airflow_claude_batch.batches.results.output.output_types import (
     encode_text,
     typed_field,
 )
-from airflow_claude_batch.batches.results.output_records import SucceededRecord
+from airflow_claude_batch.batches.results.output_records import ErroredRecord, SucceededRecord
 
 log = logging.getLogger(__name__)
 
@@ -61,22 +61,6 @@ USAGE_FIELDS = (
     "output_tokens",
     "cache_creation_input_tokens",
     "cache_read_input_tokens",
-)
-_ERRORED = (
-    "custom_id",
-    "outcome",
-    "error_type",
-    "message",
-    "request_id",
-    "retryable",
-    "rounds",
-    "input",
-    "cost_usd",
-    "result",
-    "model",
-    "request_digest",
-    "prompt_version",
-    "version",
 )
 _ORIGIN = ("request_digest", "prompt_version", "version")
 """Columns that both sets have, last."""
@@ -212,7 +196,10 @@ class Parquet:
             "input": self._input_column(pa),
             "result": (pa.field("result", pa.string(), metadata=JSON_TEXT), _json_texts),
         }
-        return {name: others.get(name, (pa.field(name, pa.string()), columns.strings)) for name in _ERRORED}
+        texts: _Columns = {
+            name: (pa.field(name, pa.string()), columns.strings) for name in ErroredRecord.__struct_fields__
+        }
+        return texts | others
 
     def _input_column(self, pa: Any) -> tuple[Any, _Make]:
         column = self._input
