@@ -15,6 +15,7 @@ from airflow_claude_batch.batches.requests.output_schema import OutputSchema
 from airflow_claude_batch.batches.results.answer_policy import Reading
 from airflow_claude_batch.batches.results.delivery import Delivery
 from airflow_claude_batch.batches.results.output.directory import open_directory
+from airflow_claude_batch.batches.results.output_records import OUTCOMES
 from airflow_claude_batch.batches.results.resubmission import choose, spool_next
 from airflow_claude_batch.batches.results.unsent_records import unsent_records
 from airflow_claude_batch.cli.command import DONE, NO, NothingFoundError
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from airflow_claude_batch.batches.results.output_records import ErroredRecord
     from airflow_claude_batch.batches.storage import Folder
 
-OUTCOMES = ("errored", "expired", "canceled", "invalid", "missing")
+FAILED = OUTCOMES[1:]
 PERMANENT = frozenset({"invalid_request_error"})
 """Errors that would come again; such requests are sent only where their ids are given."""
 
@@ -66,9 +67,9 @@ class Chosen:
             if not ids:
                 raise ConfigurationError(f"--only ids {words[1]}: the file names no custom_id.")
             return cls(custom_ids=ids)
-        if unknown := [word for word in words if word not in OUTCOMES]:
+        if unknown := [word for word in words if word not in FAILED]:
             raise ConfigurationError(
-                f"--only {unknown[0]}: it takes {', '.join(OUTCOMES)}, or ids and a file with a custom_id "
+                f"--only {unknown[0]}: it takes {', '.join(FAILED)}, or ids and a file with a custom_id "
                 "a line."
             )
         return cls(outcomes=frozenset(words))

@@ -16,14 +16,12 @@ from typing import Any
 import msgspec
 from sqlalchemy.orm import Session
 
+from airflow_claude_batch.batches.api.client import BATCH_LIFETIME
 from airflow_claude_batch.common import xcoms
 from airflow_claude_batch.links.urls import console_url, folder_url
 from airflow_claude_batch.plugins import shapes
 from airflow_claude_batch.plugins.queries import details
 from airflow_claude_batch.plugins.queries.rows import AnnouncedJob, JobValue, TaskKey, TaskState
-
-LIFETIME = datetime.timedelta(hours=24)
-"""The API ends a batch after so long."""
 
 FIRST_BATCHES = 20
 """Batches that come with a job's details; the others are asked for by page."""
@@ -70,7 +68,7 @@ class Job:
         """When the API gives up; None before anything was sent."""
         submitted = self.announcement.submitted_at
         known = self.progress.deadline if self.progress else None
-        return known or (submitted + LIFETIME if submitted else None)
+        return known or (submitted + BATCH_LIFETIME if submitted else None)
 
     @property
     def due(self) -> datetime.datetime | None:

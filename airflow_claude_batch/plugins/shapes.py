@@ -26,8 +26,6 @@ from airflow_claude_batch.common.xcoms import (
 JOB_KEYS = (XCOM_KEY, SUMMARY, PROGRESS, GOING_DIRECT, ESTIMATE, HANDLE_KEY, CANCELED)
 """XCom keys that a job's tasks write."""
 
-OUTCOMES = ("succeeded", "errored", "expired", "canceled", "invalid", "missing")
-
 Natural = Annotated[int, Meta(ge=0, le=2**53)]
 """JavaScript counts no further."""
 Dollars = Annotated[float, Meta(ge=-1e12, le=1e12)]

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from airflow.utils.session import create_session
 from sqlalchemy.orm import Session
 
+from airflow_claude_batch.batches.results.output_records import OUTCOMES
 from airflow_claude_batch.plugins import shapes
 from airflow_claude_batch.plugins.history import (
     Mark,
@@ -159,7 +160,7 @@ def _sums(
         ],
         "by_model": [{"name": name, **one.view()} for (name,), one in _merged(parts, 2).items()],
         "by_connection": [{"name": name, **one.view()} for (name,), one in _merged(parts, 3).items()],
-        "outcomes": {outcome: everything.outcomes[outcome] for outcome in shapes.OUTCOMES},
+        "outcomes": {outcome: everything.outcomes[outcome] for outcome in OUTCOMES},
         "all": everything.view(),
         "last_24_hours": Sum.over((past for past in history if past.row.at >= yesterday), now).view(),
         "in_flight": Sum.over((past for past in history if past.in_flight), now).view(),
@@ -242,7 +243,7 @@ class Sum:
             counts = past.outcome.counts
             self.outcomes["succeeded"] += counts.succeeded
             if counts.succeeded < counts.total:
-                for outcome in shapes.OUTCOMES[1:]:
+                for outcome in OUTCOMES[1:]:
                     self.outcomes[outcome] += getattr(counts, outcome)
             if past.outcome.reused:
                 self.reused += shapes.natural(past.outcome.reused) or 0

@@ -6,15 +6,13 @@ announcement, where the page finds it, whatever is purged later.
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from airflow_claude_batch.batches.cost.spending import PICO
 from airflow_claude_batch.batches.job import ledger as ledgers
+from airflow_claude_batch.batches.job.history import job_number
 from airflow_claude_batch.batches.job.ledger import Ledger
 from airflow_claude_batch.batches.storage import Folder
-
-_JOB = re.compile(r"job-(\d+)")
 
 
 def paid_before(folder: Folder) -> dict[str, Any] | None:
@@ -23,13 +21,13 @@ def paid_before(folder: Folder) -> dict[str, Any] | None:
     Args:
         folder: the job that replaces them.
     """
-    mine = _JOB.fullmatch(folder.url.rpartition("/")[2])
+    mine = job_number(folder.url.rpartition("/")[2]) or 0
     home = folder.parent
-    names = (name.partition("/")[0] for name in home.names()) if mine and int(mine[1]) > 1 else ()
+    names = {name.partition("/")[0] for name in home.names()} if mine > 1 else set[str]()
     jobs, usd, estimated = 0, 0.0, 0.0
-    for name in sorted(set(names)):
-        number = _JOB.fullmatch(name)
-        if mine is None or number is None or int(number[1]) >= int(mine[1]):
+    for name in sorted(names):
+        number = job_number(name)
+        if number is None or number >= mine:
             continue
         ledger = ledgers.load(home.child(name))
         if ledger is not None and _was_paid_for(ledger):

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset, AssetAlias
 
+from airflow_claude_batch.batches.results.output.writers import SETS
 from airflow_claude_batch.batches.results.output_records import OUTCOMES
 from airflow_claude_batch.common.metrics import AirflowMetrics
 from airflow_claude_batch.common.xcoms import SUMMARY, VERSION, XCOM_KEY
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RECORDS = ("succeeded", "errored")
 PATHS = ("succeeded_path", "errored_path", "summary_path")
 EXTRA = ("job", "tags", "counts", "deadline", "on_time", "cost", "usage", *PATHS)
 """What an asset event carries of the summary."""
@@ -45,7 +45,7 @@ REUSE = ("reused", "asked", "saved_by_reuse_usd")
 
 def report(summary: dict[str, Any], context: Context, *, conn_id: str, outlets: Iterable[Any]) -> None:
     """Tell of a delivery; called before the verdict, so that failed tasks are reported too."""
-    slim = {key: value for key, value in summary.items() if key not in RECORDS}
+    slim = {key: value for key, value in summary.items() if key not in SETS}
     context["ti"].xcom_push(key=SUMMARY, value=slim)
     _add_to_asset_events(slim, outlets, context)
     _count(slim, conn_id)

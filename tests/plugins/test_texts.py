@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import airflow_claude_batch.plugins
-from airflow_claude_batch.plugins import shapes
+from airflow_claude_batch.batches.results.output_records import OUTCOMES
 
 PLUGINS = Path(airflow_claude_batch.plugins.__file__).parent
 SOURCE = {file.name: file.read_text() for file in (PLUGINS / "ui" / "src").iterdir()}
@@ -59,7 +59,7 @@ def named() -> set[str]:
         for text in SOURCE.values():
             for body in re.findall(rf"const {name}[^=]*= {{(.*?)}}", text, re.DOTALL):
                 found |= set(re.findall(r': "([^"]+)"', body))
-    return {text for text in found if len(text) > 1} | set(shapes.OUTCOMES)
+    return {text for text in found if len(text) > 1} | set(OUTCOMES)
 
 
 def of_the_server() -> set[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -14,9 +13,6 @@ from airflow_claude_batch.batches.accounts.book import Day
 from airflow_claude_batch.batches.accounts.entries import Account
 from airflow_claude_batch.batches.cost.spending import PICO
 from airflow_claude_batch.batches.job.ledger import short_hash
-
-SCOPE = re.compile(r"all|(?:dag|connection)(?::.+)?|tag:[^=]+(?:=.*)?")
-"""Whose costs count: ``dag`` (the job's own), ``dag:nightly``, ``tag:team``, ``tag:team=growth``."""
 
 
 class WindowBudget(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -62,6 +62,8 @@ class RequestCounts(msgspec.Struct, frozen=True, gc=False):
         return self.processing + self.succeeded + self.errored + self.canceled + self.expired
 
 
+BATCH_LIFETIME = datetime.timedelta(hours=24)
+"""The API ends a batch after so long (source: the API's documentation)."""
 RESULTS_KEPT = datetime.timedelta(days=29)
 """How long the API keeps results, from the creation of the batch (source: the API's documentation)."""
 

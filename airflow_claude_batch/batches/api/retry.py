@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 PASSING = (408, 409, 429)
 """Answers that pass, besides all from 500 on. (409: a conflict with a call that is under way.)"""
+BUSY = (429, 529)
+"""Those of them that ask for fewer calls."""
 LONGEST_SECONDS = 60.0
 """Asked for more patience than this, a call fails instead. Rate limits are over minutes."""
 SHORTEST_SECONDS = 0.5

@@ -14,9 +14,8 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
-from airflow_claude_batch.batches.api.retry import asked_seconds
+from airflow_claude_batch.batches.api.retry import BUSY, asked_seconds
 
-BUSY = (429, 529)
 KINDS = ("requests", "input-tokens", "output-tokens")
 """The API's limits, as its headers name them (source: its documentation of rate limits)."""
 MINUTE = 60.0

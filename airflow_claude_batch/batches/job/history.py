@@ -117,17 +117,20 @@ class History:
 
 def _before_version_2(home: Folder, names: list[str]) -> list[str]:
     """Folders of jobs from before one was named as current, the newest first."""
-    jobs = sorted((name for name in names if _JOB.fullmatch(name)), key=_job_number, reverse=True)
-    return [name for name in jobs if not ledgers.versions(home.child(name))]
+    jobs = {number: name for name in names if (number := job_number(name)) is not None}
+    newest_first = (jobs[number] for number in sorted(jobs, reverse=True))
+    return [name for name in newest_first if not ledgers.versions(home.child(name))]
 
 
-def _job_number(name: str) -> int:
-    return int(name.rpartition("-")[2])
+def job_number(name: str) -> int | None:
+    """The number of a job's folder, by its name; None for the name of something else."""
+    match = _JOB.fullmatch(name)
+    return int(match[1]) if match else None
 
 
 def reserve(home: Folder, ledger: Ledger) -> Folder:
     """A new folder that no other process writes to, with the ledger as its first version."""
-    number = max((_job_number(name) for name in home.names() if _JOB.fullmatch(name)), default=0)
+    number = max((job_number(name) or 0 for name in home.names()), default=0)
     while True:
         number += 1
         folder = home.child(f"job-{number}")

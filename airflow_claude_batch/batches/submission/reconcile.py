@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 MARGIN = datetime.timedelta(minutes=1)
 """Batches that were created so much before the newest one known are looked at, too: servers have clocks."""
-LIFETIME = datetime.timedelta(hours=25)
+INTENT_LIFETIME = datetime.timedelta(hours=25)
 """Within it a batch has ended, and whose it is has shown."""
 UNKNOWN_START = datetime.timedelta(minutes=15)
 """The same before the intent, where the list could not be read before the POST."""
@@ -109,7 +109,7 @@ def _has_rivals(job: Job, part: Part, now: datetime.datetime) -> bool:
         if name == own or not name.startswith(f"{part.request_count}-"):
             continue
         with contextlib.suppress(FileNotFoundError, msgspec.DecodeError):
-            if _decode(folder.read(name)).at > now - LIFETIME:
+            if _decode(folder.read(name)).at > now - INTENT_LIFETIME:
                 return True
     return False
 

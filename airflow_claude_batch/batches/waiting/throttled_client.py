@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
 from airflow_claude_batch.batches.api.client import AsyncBatchesApi
+from airflow_claude_batch.batches.api.retry import BUSY
 from airflow_claude_batch.batches.api.unlogged import unlogged
 from airflow_claude_batch.batches.waiting.wait import retry_after
 
@@ -22,7 +23,6 @@ log = logging.getLogger(__name__)
 CALLS_AT_ONCE = 8
 REBUILD_SECONDS = 30.0
 """Least time between two clients made for the same connection."""
-BUSY = (429, 529)
 BUSY_SECONDS = 15.0
 """Pause after 429 and 529 where the API names none."""
 

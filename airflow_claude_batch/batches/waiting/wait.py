@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import pendulum
 
-from airflow_claude_batch.batches.api.client import Batch
+from airflow_claude_batch.batches.api.client import BATCH_LIFETIME, Batch
 from airflow_claude_batch.batches.api.foreign_text import describe_error, foreign_text
 from airflow_claude_batch.batches.api.retry import asked_seconds
 
@@ -24,8 +24,6 @@ RETRY_SECONDS = 5.0
 """After a look that failed the next one comes this soon, then after twice the time, and so on."""
 LONGEST_RETRY_AFTER = 300.0
 """The API's ``retry-after`` is honoured up to this many seconds."""
-LIFETIME = datetime.timedelta(hours=24)
-"""The API ends a batch after so long; used where a batch has not told its ``expires_at`` yet."""
 DEADLINE_GRACE = datetime.timedelta(minutes=30)
 """How long after its ``expires_at`` a batch may take to end."""
 PATIENCE = datetime.timedelta(minutes=5)
@@ -186,7 +184,9 @@ class Wait:
             self.batches[batch_id].expires_at if batch_id in self.batches else None
             for batch_id in self.open_ids
         ]
-        return max((expiry or self.started_at + LIFETIME for expiry in expiries), default=self.started_at)
+        return max(
+            (expiry or self.started_at + BATCH_LIFETIME for expiry in expiries), default=self.started_at
+        )
 
     def next_look(self, now: datetime.datetime) -> float:
         """Seconds until the next look."""
