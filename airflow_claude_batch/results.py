@@ -35,11 +35,11 @@ def read_succeeded(summary_or_path: Any) -> Iterator[dict[str, Any]]:
     """The records of requests that were answered.
 
     Args:
-        summary_or_path: output of the results task (or of ``@task.claude_batch``); or the output directory,
+        summary_or_path: Output of the results task (or of ``@task.claude_batch``); or the output directory,
             as ``ObjectStoragePath`` understands it, its ``summary.json``, or its ``succeeded`` directory
 
     Raises:
-        ResultsError: where there are no records, or a delivery has not ended
+        ResultsError: Where there are no records, or a delivery has not ended
     """
     return _read(summary_or_path, "succeeded")
 
@@ -48,11 +48,11 @@ def read_errored(summary_or_path: Any) -> Iterator[dict[str, Any]]:
     """The records of requests without a usable answer.
 
     Args:
-        summary_or_path: output of the results task (or of ``@task.claude_batch``); or the output directory,
+        summary_or_path: Output of the results task (or of ``@task.claude_batch``); or the output directory,
             as ``ObjectStoragePath`` understands it, its ``summary.json``, or its ``errored`` directory
 
     Raises:
-        ResultsError: where there are no records, or a delivery has not ended
+        ResultsError: Where there are no records, or a delivery has not ended
     """
     return _read(summary_or_path, "errored")
 
@@ -64,12 +64,12 @@ def to_arrow(summary_or_path: Any, records: Set = "succeeded") -> Any:
     mixed types are JSON text.
 
     Args:
-        summary_or_path: as for :func:`read_succeeded`
-        records: which set
+        summary_or_path: As for :func:`read_succeeded`
+        records: Which set
 
     Raises:
-        ConfigurationError: where pyarrow is not installed
-        ResultsError: where there are no records, or a delivery has not ended
+        ConfigurationError: Where pyarrow is not installed
+        ResultsError: Where there are no records, or a delivery has not ended
     """
     from airflow_claude_batch.batches.results.output.read_records import need_pyarrow, read_table, table_of
 
@@ -89,12 +89,12 @@ def to_pandas(summary_or_path: Any, records: Set = "succeeded") -> Any:
     pandas' nullable types, so that a missing value makes no fraction of a long id.
 
     Args:
-        summary_or_path: as for :func:`read_succeeded`
-        records: which set
+        summary_or_path: As for :func:`read_succeeded`
+        records: Which set
 
     Raises:
-        ConfigurationError: where pandas or pyarrow is not installed
-        ResultsError: where there are no records, or a delivery has not ended
+        ConfigurationError: Where pandas or pyarrow is not installed
+        ResultsError: Where there are no records, or a delivery has not ended
     """
     try:
         import pandas as pd

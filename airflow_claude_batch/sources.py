@@ -92,11 +92,11 @@ class Source:
         """The records, in the order of the files' names.
 
         Args:
-            locate: opens a URI.
+            locate: Opens a URI.
 
         Raises:
-            EmptyInputError: where directories and globs hold no file.
-            InputError: where a file is not there.
+            EmptyInputError: Where directories and globs hold no file.
+            InputError: Where a file is not there.
         """
         raise NotImplementedError
 
@@ -189,11 +189,11 @@ class Documents(Source):
     operator's ``prompt``. A file that several of the URIs stand for is one record.
 
     Args:
-        uris: files, globs or directories.
-        citations: have the answers cite the documents.
-        decrypt: save PDFs that are encrypted, but open without a password, without their encryption;
+        uris: Files, globs or directories.
+        citations: Have the answers cite the documents.
+        decrypt: Save PDFs that are encrypted, but open without a password, without their encryption;
             otherwise they are sent as they are.
-        convert: functions by suffix, such as ``{".docx": docx_to_text}``. Each takes a file's bytes and
+        convert: Functions by suffix, such as ``{".docx": docx_to_text}``. Each takes a file's bytes and
             returns text, the bytes of a PDF or an image, or a pair of either with its media type; it is
             called while the input is stored, so a file that it fails on costs nothing.
     """

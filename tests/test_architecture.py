@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -142,3 +143,16 @@ def test_the_engine_knows_nothing_of_airflow_and_the_emulator_nothing_of_the_sdk
     assert len(modules) > 10
     for module in modules:
         assert foreign & {name.partition(".")[0] for name in NAMED[module]} == set(), module
+
+
+def test_docstrings_describe_arguments_and_errors_in_one_style() -> None:
+    documented = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    in_lower_case = re.compile(r"^    \*{0,2}\w+: [a-z]+(?![\w=])", re.MULTILINE)
+    wrong = [
+        f"{module}.{node.name}: {entry}"
+        for module, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, documented)
+        for entry in in_lower_case.findall(ast.get_docstring(node) or "")
+    ]
+    assert wrong == []

@@ -141,7 +141,7 @@ class Folder:
         """Replace the file as a whole: a reader sees the old content or the new, nothing between.
 
         Args:
-            durable: on a local disk, return only when the content would outlive a power failure.
+            durable: On a local disk, return only when the content would outlive a power failure.
         """
         path = self.locate(name)
         if not self.is_local:
@@ -168,8 +168,8 @@ class Folder:
         the name. A writer whose first try was written although its answer was lost gets ``True``, too.
 
         Args:
-            name: of the file, in this folder.
-            data: its content; it has to tell the writers apart.
+            name: Of the file, in this folder.
+            data: Its content; it has to tell the writers apart.
         """
         created = self._link(name, data) if self.is_local else self._put_if_none(name, data)
         return created or self._holds(name, data)

@@ -56,11 +56,11 @@ class Handle:
         """Read what an operator's ``batch`` was given.
 
         Args:
-            value: a handle (mapping), one batch id, or a list of ids (a mapped task's output, too).
+            value: A handle (mapping), one batch id, or a list of ids (a mapped task's output, too).
 
         Raises:
-            AirflowSkipException: for the plan of a dry run.
-            InputError: for anything else. Several handles are several jobs, and need a task each.
+            AirflowSkipException: For the plan of a dry run.
+            InputError: For anything else. Several handles are several jobs, and need a task each.
         """
         if isinstance(value, cls):
             return value

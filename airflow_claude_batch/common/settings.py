@@ -29,7 +29,7 @@ def open_folder(url: str) -> Folder:
     """A folder through ``ObjectStoragePath``: ``s3://conn_id@bucket/key``, ``file:///…`` and so on.
 
     Raises:
-        ConfigurationError: for a kind of store that this Airflow does not know, and Azure's own addresses.
+        ConfigurationError: For a kind of store that this Airflow does not know, and Azure's own addresses.
     """
     if (own := _AZURES_OWN.fullmatch(url)) is not None:
         raise ConfigurationError(
@@ -56,7 +56,7 @@ def storage_root(override: str | None = None) -> Folder:
         override: ``storage_path`` of the operator.
 
     Raises:
-        ConfigurationError: when it is not set and workers may run on several machines.
+        ConfigurationError: When it is not set and workers may run on several machines.
     """
     configured = override or conf.get(SECTION, "storage_path", fallback="")
     if configured:
@@ -113,7 +113,7 @@ def s3_additional_kwargs() -> dict[str, Any]:
     """What each call to S3 carries besides: server-side encryption, requester pays.
 
     Raises:
-        ConfigurationError: when it is no JSON object.
+        ConfigurationError: When it is no JSON object.
     """
     text = conf.get(SECTION, "s3_additional_kwargs", fallback="") or "{}"
     try:
@@ -153,10 +153,10 @@ def price_factor(own: Any = None) -> Decimal:
     """A negotiated discount, as a factor on list prices.
 
     Args:
-        own: the connection's, which goes before the setting.
+        own: The connection's, which goes before the setting.
 
     Raises:
-        ConfigurationError: when it is not a number from 0 to 1.
+        ConfigurationError: When it is not a number from 0 to 1.
     """
     where = f"[{SECTION}]" if own is None else "The connection's"
     text = str(conf.get(SECTION, "price_factor", fallback="1") if own is None else own)
@@ -173,7 +173,7 @@ def default_tags() -> dict[str, str]:
     """Tags of all jobs, unless their tasks say otherwise.
 
     Raises:
-        ConfigurationError: when they are no JSON object of names and values.
+        ConfigurationError: When they are no JSON object of names and values.
     """
     return scalar("tags", _json(conf.get(SECTION, "tags", fallback=""), "tags", dict)) or {}
 
@@ -182,7 +182,7 @@ def configured_budgets() -> list[dict[str, Any]]:
     """Budgets of all jobs, as they are written.
 
     Raises:
-        ConfigurationError: when they are no JSON list of objects.
+        ConfigurationError: When they are no JSON list of objects.
     """
     found: list[Any] = _json(conf.get(SECTION, "budgets", fallback=""), "budgets", list) or []
     if not all(isinstance(one, dict) for one in found):
@@ -194,7 +194,7 @@ def budget_timezone() -> str:
     """Name of the time zone whose days and months budgets and costs are about.
 
     Raises:
-        ConfigurationError: when there is no such zone.
+        ConfigurationError: When there is no such zone.
     """
     own = conf.get(SECTION, "budget_timezone", fallback="")
     name = own or conf.get("core", "default_timezone", fallback="utc")

@@ -51,7 +51,7 @@ class ClaudeBatchDecoratedOperator(DecoratedOperator, ClaudeBatchOperator):
     resumes after a wait, nor on a retry once its records are stored. A generator streams.
 
     Args:
-        python_callable: returns or yields records, prompts (strings) or requests, or returns the URI of
+        python_callable: Returns or yields records, prompts (strings) or requests, or returns the URI of
             files or a source of ``airflow_claude_batch.sources``.
     """
 
@@ -121,8 +121,8 @@ def claude_batch_task(
     use this function itself: ``@claude_batch_task(model=...)`` is the same.
 
     Args:
-        python_callable: the function.
-        kwargs: arguments of ``ClaudeBatchOperator`` except ``requests``.
+        python_callable: The function.
+        kwargs: Arguments of ``ClaudeBatchOperator`` except ``requests``.
     """
     return task_decorator_factory(
         python_callable=python_callable,

@@ -37,7 +37,7 @@ class ClaudeBatchHook(AnthropicHook):
     (``ANTHROPIC_API_KEY``, ``ANTHROPIC_BASE_URL``).
 
     Args:
-        conn_id: the connection; ``anthropic_default`` unless told otherwise.
+        conn_id: The connection; ``anthropic_default`` unless told otherwise.
     """
 
     @classmethod
@@ -60,7 +60,7 @@ class ClaudeBatchHook(AnthropicHook):
         """A synchronous client for the connection's platform.
 
         Raises:
-            ConfigurationError: when its calls could not be sent, or would show the key in the log.
+            ConfigurationError: When its calls could not be sent, or would show the key in the log.
         """
         with self._usable():
             return self._checked(super().get_conn())
@@ -112,7 +112,7 @@ class ClaudeBatchHook(AnthropicHook):
         """The Message Batches API, synchronous; one object, since it remembers what time the API has.
 
         Raises:
-            AnthropicError: on a platform that has no message batches (Bedrock, Vertex, Foundry).
+            AnthropicError: On a platform that has no message batches (Bedrock, Vertex, Foundry).
         """
         self._require_first_party("The Message Batches API")
         return BatchesApi(self._first_party_conn, self.conn_id)
@@ -126,7 +126,7 @@ class ClaudeBatchHook(AnthropicHook):
         """The Message Batches API for an event loop, which is not blocked meanwhile; close it after use.
 
         Raises:
-            WaitAccessError: when there is no such connection, or it can make no client that has batches.
+            WaitAccessError: When there is no such connection, or it can make no client that has batches.
         """
         try:
             self._connection = await self._find_connection()
@@ -156,7 +156,7 @@ def _with_a_usable_extra(connection: Connection) -> Connection:
     """A connection whose extra can be read: without it, calls would go to another host than its owner means.
 
     Raises:
-        ConfigurationError: when it is no JSON object.
+        ConfigurationError: When it is no JSON object.
     """
     try:
         extra = json.loads(connection.extra or "{}")

@@ -35,7 +35,7 @@ class Allowance:
         """Note what was read.
 
         Raises:
-            EnoughError: when that was too much, or took too long.
+            EnoughError: When that was too much, or took too long.
         """
         self.bytes -= size
         if self.is_spent:

@@ -75,7 +75,7 @@ def cancel(session: Session, job: Job, user_name: str) -> dict[str, Any]:
         ``batches``, one row a batch with its state, and ``warning``, what could not be proved.
 
     Raises:
-        NotCancelableError: when nothing is left to cancel, or it is not proved to be this job's, or the
+        NotCancelableError: When nothing is left to cancel, or it is not proved to be this job's, or the
             connection cannot be used.
     """
     from airflow_claude_batch.batches.api.cancel import cancel_all
@@ -141,7 +141,7 @@ def _borne_out(session: Session, job: Job) -> Target:
     """What the job's announcement says, as far as anything speaks for it.
 
     Raises:
-        NotCancelableError: where something speaks against it.
+        NotCancelableError: Where something speaks against it.
     """
     key, conn_id, batch_ids = job.row.key, job.announcement.conn_id, job.batch_ids
     for batch_id in batch_ids:
@@ -173,7 +173,7 @@ def _connect(conn_id: str) -> BatchesApi:
     """The API over a connection.
 
     Raises:
-        NotCancelableError: if it is not defined, of another type, or has no key.
+        NotCancelableError: If it is not defined, of another type, or has no key.
     """
     from airflow_claude_batch.hooks.claude_batch import ClaudeBatchHook
 

@@ -78,7 +78,7 @@ def failed_records(session: Session, job: Job) -> dict[str, Any]:
         before so many records were found), and ``path``.
 
     Raises:
-        NotShownError: where there are none, or none that may be read.
+        NotShownError: Where there are none, or none that may be read.
     """
     summary = job.summary
     if summary is None:

@@ -313,10 +313,10 @@ def batch_page(job: Job, *, state: str | None, limit: int, offset: int) -> dict[
     """Some of a job's batches, and how many there are.
 
     Args:
-        job: whose.
+        job: Whose.
         state: ``ended``, ``open``, or None for all.
-        limit: how many.
-        offset: from which on.
+        limit: How many.
+        offset: From which on.
     """
     known = {batch.id: batch for batch in job.summary.batches} if job.summary else {}
     found = [known.get(batch_id) or shapes.Batch(id=batch_id) for batch_id in job.batch_ids]

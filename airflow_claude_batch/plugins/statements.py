@@ -31,7 +31,7 @@ def run(session: Session, statement: Any) -> Result[*tuple[Any, ...]]:
     """Execute a statement, for :data:`SECONDS` at most.
 
     Raises:
-        TooSlowError: when it takes longer.
+        TooSlowError: When it takes longer.
     """
     connection = session.connection()
     dialect = connection.dialect.name

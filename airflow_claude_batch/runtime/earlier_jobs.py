@@ -19,7 +19,7 @@ def paid_before(folder: Folder) -> dict[str, Any] | None:
     """Jobs with batches, their cost, and how much of it is estimated; None where there are none.
 
     Args:
-        folder: the job that replaces them.
+        folder: The job that replaces them.
     """
     mine = job_number(folder.url.rpartition("/")[2]) or 0
     home = folder.parent

@@ -30,7 +30,7 @@ def moment_of(deadline: Deadline, context: Context) -> datetime.datetime:
         context: Airflow's.
 
     Raises:
-        ConfigurationError: where that is beyond all dates.
+        ConfigurationError: Where that is beyond all dates.
     """
     try:
         return _moment_of(deadline, context)
@@ -118,7 +118,7 @@ def check_direct(
     """Refuse single calls for requests that only batches take.
 
     Raises:
-        ConfigurationError: where they would be made.
+        ConfigurationError: Where they would be made.
     """
     only_batches = beta_of_batches(betas)
     ways_out = {

@@ -108,10 +108,10 @@ def announce(
     """Say that this task instance has a job, and how far its submission is.
 
     Args:
-        model: of requests that do not name one.
-        ledger: the job, once its input is stored.
-        pause: why submission waits, and until when: ``{"reason", "until"}``.
-        paid_before: what the task instance's earlier jobs cost.
+        model: Of requests that do not name one.
+        ledger: The job, once its input is stored.
+        pause: Why submission waits, and until when: ``{"reason", "until"}``.
+        paid_before: What the task instance's earlier jobs cost.
     """
     ti = context["ti"]
     if ledger is None and ti.xcom_pull(task_ids=ti.task_id, key=XCOM_KEY, map_indexes=ti.map_index):

@@ -38,7 +38,7 @@ def trial_of(trial: Trial, conf: Mapping[str, Any]) -> Trial:
     """What the operator was given, unless this run's conf says otherwise; a key without a value says nothing.
 
     Raises:
-        ConfigurationError: where the conf holds something else than a number of records.
+        ConfigurationError: Where the conf holds something else than a number of records.
     """
     said = [conf.get(key) for key in (LIMIT, TRIAL)]
     wanted = next((value for value in said if value is not False and value not in NOTHING), None)

@@ -40,11 +40,11 @@ def begin_wait(
     """A wait for the batches of a handle.
 
     Args:
-        timeout: seconds after which the user wants to give up.
-        started_at: when waiting began; None for now.
-        uncertain: whether the batches only may be the job's.
-        due_at: when the job goes on without batches that have not ended.
-        some_after: seconds after which it is enough that some have ended; 0 for waiting for all of them.
+        timeout: Seconds after which the user wants to give up.
+        started_at: When waiting began; None for now.
+        uncertain: Whether the batches only may be the job's.
+        due_at: When the job goes on without batches that have not ended.
+        some_after: Seconds after which it is enough that some have ended; 0 for waiting for all of them.
     """
     now = datetime.datetime.now(datetime.UTC)
     began = started_at or now
@@ -73,9 +73,9 @@ def tell_going_direct(context: Any, job: Job, answered: int = 0, requests: int |
 
     Args:
         context: Airflow's.
-        job: the job.
-        answered: how many of them are answered.
-        requests: how many there are; None while their batches are being cancelled.
+        job: The job.
+        answered: How many of them are answered.
+        requests: How many there are; None while their batches are being cancelled.
     """
     value = {"job": job.folder.url, "answered": answered, "requests": requests}
     try:
@@ -93,11 +93,11 @@ def wait_for_submission(
     own is somebody else's until it has shown its mark.
 
     Args:
-        later: why, and until when.
-        job: the job.
-        dag_id: the task's DAG.
-        cancel_on_kill: whether a person who ends the task ends the job's batches.
-        poll_interval: of the task.
+        later: Why, and until when.
+        job: The job.
+        dag_id: The task's DAG.
+        cancel_on_kill: Whether a person who ends the task ends the job's batches.
+        poll_interval: Of the task.
     """
     sent = [part.batch_id for part in job.ledger.live_parts if part.batch_id and part.delivery is None]
     own = owned_by(job.root, sent, dag_id) if cancel_on_kill else []
@@ -143,7 +143,7 @@ def raise_unless_ended(status: str | None, message: str) -> None:
     Whose batch it only might have been that has vanished, or whose job is needed, the task goes on.
 
     Raises:
-        WaitError: for every status but ``ended``, ``some``, ``due`` and ``vanished``, unknown ones included.
+        WaitError: For every status but ``ended``, ``some``, ``due`` and ``vanished``, unknown ones included.
     """
     if status in ("ended", "some", "due", "vanished"):
         return

@@ -50,9 +50,9 @@ def run(
         ``trial``, what the whole input will take.
 
     Raises:
-        InputError: for records that break a rule; nothing was sent.
-        ConfigurationError: for another argument that does, and where there is no key; likewise.
-        UnreachableError: where the API answers nobody.
+        InputError: For records that break a rule; nothing was sent.
+        ConfigurationError: For another argument that does, and where there is no key; likewise.
+        UnreachableError: Where the API answers nobody.
     """
     from airflow_claude_batch.trial.answers import Trial
 

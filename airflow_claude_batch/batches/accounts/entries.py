@@ -147,7 +147,7 @@ def lines_of(spendings: Iterable[tuple[str, Spending]]) -> list[Line]:
     """Lines by model and way from what parts came to.
 
     Args:
-        spendings: each with the way that its answers came.
+        spendings: Each with the way that its answers came.
     """
     found: dict[tuple[str, str], Line] = {}
     for way, spending in spendings:

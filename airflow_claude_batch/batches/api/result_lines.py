@@ -145,8 +145,8 @@ class Lines:
     """Some lines of a results file, decoded. Where each begins and ends is found out only when asked for.
 
     Args:
-        rows: what the lines say, in their order.
-        data: the same lines as they came, each with its end; or what makes them.
+        rows: What the lines say, in their order.
+        data: The same lines as they came, each with its end; or what makes them.
     """
 
     __slots__ = ("_data", "_starts", "rows")
@@ -209,7 +209,7 @@ def read_lines(data: bytes) -> ReadLines:
     """Decode whole lines.
 
     Args:
-        data: lines as they came; the last may lack its end.
+        data: Lines as they came; the last may lack its end.
     """
     if data.endswith(b"\n"):
         with contextlib.suppress(msgspec.DecodeError, RecursionError):
@@ -235,8 +235,8 @@ def whole_lines(blocks: Iterable[bytes], size: int = 1 << 19) -> Iterator[bytes]
     """Cut a download into blocks that end where a line ends; the last one is given as it is.
 
     Args:
-        blocks: the bytes as they come.
-        size: bytes that are gathered for a block.
+        blocks: The bytes as they come.
+        size: Bytes that are gathered for a block.
 
     Yields:
         Some whole lines.

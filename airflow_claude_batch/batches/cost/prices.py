@@ -102,8 +102,8 @@ class PriceBook:
     """Prices at one moment.
 
     Args:
-        at: when the requests were sent; prices change.
-        factor: a negotiated discount on the list prices, for example 0.85.
+        at: When the requests were sent; prices change.
+        factor: A negotiated discount on the list prices, for example 0.85.
     """
 
     at: datetime.datetime

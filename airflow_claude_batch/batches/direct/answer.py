@@ -78,9 +78,9 @@ class DirectCalls:
             None when all is answered, otherwise when to come back, because the API answers nobody.
 
         Raises:
-            LostOwnershipError: when another process has taken the job over.
-            StoppedError: after :meth:`stop`.
-            Final: where the account is refused.
+            LostOwnershipError: When another process has taken the job over.
+            StoppedError: After :meth:`stop`.
+            Final: Where the account is refused.
         """
         parts = [
             (number, part)
@@ -131,7 +131,7 @@ class DirectCalls:
         """When to come back.
 
         Raises:
-            UnreachableError: when nobody has been answered for as long as the API lets a batch take.
+            UnreachableError: When nobody has been answered for as long as the API lets a batch take.
         """
         now = datetime.datetime.now(datetime.UTC)
         reason = f"the API does not answer single calls: {error.reason}"

@@ -78,8 +78,8 @@ class AnswerLog:
         """Store a result line; returns when it would outlive this process.
 
         Raises:
-            LostOwnershipError: when another process has the job.
-            SubmissionError: when the store fails again and again.
+            LostOwnershipError: When another process has the job.
+            SubmissionError: When the store fails again and again.
         """
         stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((line, stored))

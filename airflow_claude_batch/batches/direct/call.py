@@ -129,8 +129,8 @@ class Caller:
             The result line, with its end.
 
         Raises:
-            OutageError: where the API answers nobody.
-            Final: where the account is refused.
+            OutageError: Where the API answers nobody.
+            Final: Where the account is refused.
         """
         answer: Answer | None = None
         failure: Exception | None = None

@@ -50,7 +50,7 @@ def check_job(root: Folder, folder: Folder, ledger: Ledger, dag_id: str, *, shar
         shared: Whether all DAGs may deliver each other's jobs.
 
     Raises:
-        ConfigurationError: if the job is another DAG's that does not share it.
+        ConfigurationError: If the job is another DAG's that does not share it.
     """
     if shared or dag_id in ledger.shared_with or is_of(root, folder.url, ledger.dag_id, dag_id):
         return
@@ -62,7 +62,7 @@ def check_batches(root: Folder, batch_ids: list[str], dag_id: str, *, shared: bo
     """The same for batches that are given by their ids: those that nobody claims are anybody's.
 
     Raises:
-        ConfigurationError: if a batch is another DAG's that does not share its job.
+        ConfigurationError: If a batch is another DAG's that does not share its job.
     """
     for batch_id in [] if shared else claimed_by_others(root, batch_ids, dag_id):
         found = find_claim(root, batch_id)

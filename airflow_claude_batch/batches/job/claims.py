@@ -40,8 +40,8 @@ def claim(root: Folder, batch_id: str, mine: Claim) -> None:
 
     Args:
         root: ``storage_path``.
-        batch_id: a batch that is proved to be this part's.
-        mine: what to write.
+        batch_id: A batch that is proved to be this part's.
+        mine: What to write.
     """
     if not BATCH_ID.fullmatch(batch_id):
         raise LedgerError(f"The API answered with a batch id of an unknown form: {batch_id[:100]!r}.")
@@ -56,7 +56,7 @@ def find_claim(root: Folder, batch_id: str) -> Claim | None:
     """Who owns a batch; None where nobody said so.
 
     Raises:
-        LedgerError: for a claim that cannot be read.
+        LedgerError: For a claim that cannot be read.
     """
     if not BATCH_ID.fullmatch(batch_id):
         return None

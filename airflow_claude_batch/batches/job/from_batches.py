@@ -86,7 +86,7 @@ def complete(folder: Folder, ledger: Ledger, fresh_folder: Folder, fresh: Ledger
         Whether the custom_ids of all batches are those of all parts.
 
     Raises:
-        LostOwnershipError: when another process has written the ledger meanwhile.
+        LostOwnershipError: When another process has written the ledger meanwhile.
     """
     pairs = _pairs(folder, ledger, fresh_folder, fresh)
     if pairs is None:

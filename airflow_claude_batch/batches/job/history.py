@@ -39,7 +39,7 @@ def current_job(home: Folder) -> StoredJob | None:
     """The job that counts of those of a task instance; None where there is none.
 
     Raises:
-        LedgerError: if one of them cannot be read.
+        LedgerError: If one of them cannot be read.
     """
     jobs = History.read(home).jobs
     return jobs[0] if jobs else None
@@ -69,7 +69,7 @@ class History:
         """What the folder of a task instance holds.
 
         Raises:
-            LedgerError: if the ledger of a job cannot be read.
+            LedgerError: If the ledger of a job cannot be read.
         """
         names = home.names()
         numbered = {int(match[1]): name for name in names if (match := _CURRENT.fullmatch(name))}
@@ -89,7 +89,7 @@ class History:
         """Make a spooled job the one that counts.
 
         Raises:
-            LostOwnershipError: where another process has made one so since this was read.
+            LostOwnershipError: Where another process has made one so since this was read.
         """
         ledger = fresh.ledger
         ledger.spooled = True
@@ -102,7 +102,7 @@ class History:
         """Make a job the one that counts: create the next ``current-….json``.
 
         Raises:
-            LostOwnershipError: where another process has done so.
+            LostOwnershipError: Where another process has done so.
         """
         current = _Current(job=job.folder.url.rpartition("/")[2], owner=owner)
         name = f"current-{self.number + 1:06d}.json"

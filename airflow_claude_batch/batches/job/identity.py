@@ -45,7 +45,7 @@ def root_relative(root: Folder, url: str) -> Folder:
     """The job's folder, reached through ``storage_path`` and so with its credentials.
 
     Raises:
-        ConfigurationError: for a place that is not below ``storage_path``'s jobs.
+        ConfigurationError: For a place that is not below ``storage_path``'s jobs.
     """
     prefix = f"{root.url.rstrip('/')}/jobs/"
     names = url.removeprefix(prefix).rstrip("/").split("/")

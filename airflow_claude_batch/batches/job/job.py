@@ -89,7 +89,7 @@ class Job:
         """Change the ledger and save it as its next version.
 
         Raises:
-            LostOwnershipError: when another process has written meanwhile.
+            LostOwnershipError: When another process has written meanwhile.
         """
         with self.lock:
             yield self.ledger
@@ -99,7 +99,7 @@ class Job:
         """Return if this process still has the newest version.
 
         Raises:
-            LostOwnershipError: if another process has written since.
+            LostOwnershipError: If another process has written since.
         """
         with self.lock:
             if ledgers.versions(self.folder)[-1:] != [self.ledger.number]:
@@ -112,7 +112,7 @@ class Job:
         """Like :meth:`check`, with one question to the store: whether somebody has written the next version.
 
         Raises:
-            LostOwnershipError: if so; not where more versions than are kept were written since.
+            LostOwnershipError: If so; not where more versions than are kept were written since.
         """
         with self.lock:
             following = ledgers.file_name(self.ledger.number + 1)
@@ -150,7 +150,7 @@ def open_job(root: Folder, url: str) -> Iterator[Job]:
     """Take the existing job at ``url`` over, for the time of the block.
 
     Raises:
-        LedgerError: if there is none.
+        LedgerError: If there is none.
     """
     folder = root_relative(root, url)
     with leases.hold(folder.parent) as lease:
@@ -176,7 +176,7 @@ def read_ledger(folder: Folder) -> Ledger:
     """The newest ledger of a job that must exist.
 
     Raises:
-        LedgerError: if it does not, or cannot be read.
+        LedgerError: If it does not, or cannot be read.
     """
     ledger = ledgers.load(folder)
     if ledger is None:
@@ -199,20 +199,20 @@ def start_job(
 
     Args:
         root: ``storage_path``.
-        identity: the task instance.
-        source: its input.
-        generation: first try number of the task instance's generation: the same for its retries, another
+        identity: The task instance.
+        source: Its input.
+        generation: First try number of the task instance's generation: the same for its retries, another
             after a clear.
-        conn_id: the connection that the job belongs to.
-        force_new: after a clear, start a new job even for the same requests.
-        allow_unsafe_storage: take the job even where the store cannot create a file exclusively.
+        conn_id: The connection that the job belongs to.
+        force_new: After a clear, start a new job even for the same requests.
+        allow_unsafe_storage: Take the job even where the store cannot create a file exclusively.
 
     Yields:
         The job, and the older ones that it replaces, if that is not settled yet.
 
     Raises:
-        InputError: if the requests are faulty; the older job is then left as it is.
-        LostOwnershipError: if another worker has started the task instance's job meanwhile.
+        InputError: If the requests are faulty; the older job is then left as it is.
+        LostOwnershipError: If another worker has started the task instance's job meanwhile.
     """
     if not allow_unsafe_storage:
         _prove(root)
@@ -312,7 +312,7 @@ def _prove(root: Folder) -> None:
     """See once that the store can create a file exclusively; without that nothing keeps two workers apart.
 
     Raises:
-        ConfigurationError: when it cannot.
+        ConfigurationError: When it cannot.
     """
     if root.exists(PROOF):
         return

@@ -233,7 +233,7 @@ def save(folder: Folder, ledger: Ledger) -> None:
     """Create the ledger's next version, readably.
 
     Raises:
-        LostOwnershipError: when another process has written since this ledger was read.
+        LostOwnershipError: When another process has written since this ledger was read.
     """
     before = ledger.number
     ledger.number = before + 1
@@ -260,7 +260,7 @@ def load_version(folder: Folder, number: int) -> Ledger:
     """One stored version.
 
     Raises:
-        LedgerError: where it cannot be read.
+        LedgerError: Where it cannot be read.
     """
     return _decode(folder, file_name(number), folder.read(file_name(number)))
 
@@ -269,7 +269,7 @@ def load(folder: Folder) -> Ledger | None:
     """The job's ledger; None where there is no file.
 
     Raises:
-        LedgerError: where there is one that cannot be read, or of another version.
+        LedgerError: Where there is one that cannot be read, or of another version.
     """
     for _ in range(10):
         numbers = versions(folder)
@@ -287,7 +287,7 @@ def load_listed(folder: Folder, name: str) -> Ledger | None:
     """The job's ledger by the file that a listing has as its newest; None where there is none any more.
 
     Raises:
-        LedgerError: where it cannot be read.
+        LedgerError: Where it cannot be read.
     """
     try:
         return _decode(folder, name, folder.read(name))

@@ -75,9 +75,9 @@ def read_body(folder: Folder, part: Part, before_the_end: Callable[[], None]) ->
     """The POST body of a part, block by block: its request lines, joined by commas.
 
     Args:
-        folder: of the job.
-        part: the part; its first request is sent under ``sent_id``.
-        before_the_end: called before the last bytes; what it raises ends the body too early to be taken.
+        folder: Of the job.
+        part: The part; its first request is sent under ``sent_id``.
+        before_the_end: Called before the last bytes; what it raises ends the body too early to be taken.
     """
     yield BODY_START
     last = b""

@@ -93,7 +93,7 @@ def bisect_part(folder: Folder, part: Part, first_file: int) -> list[Part]:
     """Store a part again as two parts of half as many requests.
 
     Args:
-        first_file: number for the first of the new files.
+        first_file: Number for the first of the new files.
     """
     half = (part.request_count + 1) // 2
     compress = part.requests.endswith(".gz")
@@ -127,16 +127,16 @@ def spool(
 
     Args:
         defaults: Messages API parameters for requests that do not set them.
-        recipe: what makes requests of records that are none yet.
-        compress: store the part files gzipped (they are sent uncompressed all the same).
-        bad_fraction: share of the records that may be bad; these are not sent, the others are.
-        may_be_empty: whether no records are a job, too.
-        router: says which requests need not be asked; None where all are.
+        recipe: What makes requests of records that are none yet.
+        compress: Store the part files gzipped (they are sent uncompressed all the same).
+        bad_fraction: Share of the records that may be bad; these are not sent, the others are.
+        may_be_empty: Whether no records are a job, too.
+        router: Says which requests need not be asked; None where all are.
 
     Raises:
-        InputError: with the first 20 faults of the input in full, and their number. The source is read to
+        InputError: With the first 20 faults of the input in full, and their number. The source is read to
             its end to find them all.
-        EmptyInputError: where there are no records.
+        EmptyInputError: Where there are no records.
     """
     build = RequestBuilder(recipe or Recipe(), defaults)
     faults = _Faults()
@@ -198,11 +198,11 @@ class SpoolWriter:
     """Writes requests into parts, closing each at its limits.
 
     Args:
-        first_part: number of the first part file; later rounds go on counting.
-        round: the round that the parts belong to.
-        label: part of the files' names, where other workers may write parts of these numbers.
-        tolerant: whether bad records are stored, to come out among the errored ones.
-        router: says which requests need not be asked; None where all are.
+        first_part: Number of the first part file; later rounds go on counting.
+        round: The round that the parts belong to.
+        label: Part of the files' names, where other workers may write parts of these numbers.
+        tolerant: Whether bad records are stored, to come out among the errored ones.
+        router: Says which requests need not be asked; None where all are.
     """
 
     folder: Folder

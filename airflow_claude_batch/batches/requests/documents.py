@@ -67,10 +67,10 @@ class DocumentReader:
     """Reads the documents of records.
 
     Args:
-        locate: opens a URI; the file is the path that is opened.
-        access: says which URIs may be opened; without, none.
-        context_window: tokens that the model takes; None where that is not known.
-        converters: by suffix, in lower case: what makes of a file something that the API takes.
+        locate: Opens a URI; the file is the path that is opened.
+        access: Says which URIs may be opened; without, none.
+        context_window: Tokens that the model takes; None where that is not known.
+        converters: By suffix, in lower case: what makes of a file something that the API takes.
     """
 
     locate: Callable[[str], Folder]
@@ -133,12 +133,12 @@ class DocumentReader:
         """The content blocks for the ``documents`` of record ``index``.
 
         Args:
-            documents: a list; each a URI, ``{"uri": …}`` or ``{"file_id": …}``, a mapping with ``title``,
+            documents: A list; each a URI, ``{"uri": …}`` or ``{"file_id": …}``, a mapping with ``title``,
                 ``context``, ``citations`` (true or false), ``cache_control`` and ``decrypt`` where wanted.
 
         Raises:
-            InputError: for a list of another shape.
-            UnreadableDocumentError: for a document that cannot be sent.
+            InputError: For a list of another shape.
+            UnreadableDocumentError: For a document that cannot be sent.
         """
         items = [_as_item(document, index) for document in _as_list(documents, index)]
         try:

@@ -34,10 +34,10 @@ def dimensions(data: bytes, media_type: str) -> tuple[int, int]:
     """Width and height in pixels.
 
     Args:
-        media_type: what :func:`image_type` says.
+        media_type: What :func:`image_type` says.
 
     Raises:
-        UnreadableImageError: where the header is cut off or damaged.
+        UnreadableImageError: Where the header is cut off or damaged.
     """
     try:
         width, height = _READERS[media_type](data)

@@ -70,7 +70,7 @@ class OutputSchema:
         """From a pydantic model class, a JSON Schema, or a ``Schema`` of either.
 
         Raises:
-            ConfigurationError: for anything else, or a schema that is not valid.
+            ConfigurationError: For anything else, or a schema that is not valid.
         """
         if isinstance(given, cls):
             return given

@@ -44,7 +44,7 @@ def read_system(
     """The system prompt; the content of the file where it is an address.
 
     Raises:
-        ConfigurationError: for a file that is not there or no text, and for a text that begins like an
+        ConfigurationError: For a file that is not there or no text, and for a text that begins like an
             address and is none.
     """
     if not isinstance(system, str) or not begins_like_address(system):
@@ -84,7 +84,7 @@ def mark_prefix(defaults: Mapping[str, Any], lifetime: str) -> dict[str, Any]:
         lifetime: ``5m`` or ``1h``; a batch usually takes longer than five minutes.
 
     Raises:
-        ConfigurationError: for another lifetime, or where there is nothing to share.
+        ConfigurationError: For another lifetime, or where there is nothing to share.
     """
     if lifetime not in ("5m", "1h"):
         raise ConfigurationError(f"cache = {lifetime!r}: a cached prefix lives for '5m' or '1h'.")

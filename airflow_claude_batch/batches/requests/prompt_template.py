@@ -29,12 +29,12 @@ class PromptTemplate:
     identifier. A column without a value (null) leaves its place empty.
 
     Args:
-        source: the template's text.
-        surroundings: what the template knows besides the columns, each under a name of its own; a column of
+        source: The template's text.
+        surroundings: What the template knows besides the columns, each under a name of its own; a column of
             that name is reached through ``record``.
 
     Raises:
-        ConfigurationError: where it is not valid Jinja.
+        ConfigurationError: Where it is not valid Jinja.
     """
 
     def __init__(self, source: str, surroundings: Mapping[str, Mapping[str, Any]] | None = None) -> None:
@@ -65,7 +65,7 @@ class PromptTemplate:
         """The prompt for a record; ``index`` is its position in the input, for messages.
 
         Raises:
-            InputError: for a missing column, a failing expression, or an empty prompt.
+            InputError: For a missing column, a failing expression, or an empty prompt.
         """
         prompt = None if self._plain is None else self._plain(record)
         if prompt is None:

@@ -69,19 +69,19 @@ def process_results(
     """Take one part's results from their source to where each of them belongs, and return their numbers.
 
     Args:
-        download: of the part.
-        writer: takes the records; None to learn only what goes on to another round.
-        reading: the user's choices about answers.
-        rounds: how many times these requests were sent.
-        moves: takes what goes on to another round; None where there is none.
-        price_factor: a negotiated discount, as a factor on list prices.
-        requests: what was sent, where that is known; closed here.
-        prompt_version: of the job.
-        spread: whether it is wanted how much answers differ.
-        keeper: takes what later requests can use; None where nothing is kept.
+        download: Of the part.
+        writer: Takes the records; None to learn only what goes on to another round.
+        reading: The user's choices about answers.
+        rounds: How many times these requests were sent.
+        moves: Takes what goes on to another round; None where there is none.
+        price_factor: A negotiated discount, as a factor on list prices.
+        requests: What was sent, where that is known; closed here.
+        prompt_version: Of the job.
+        spread: Whether it is wanted how much answers differ.
+        keeper: Takes what later requests can use; None where nothing is kept.
 
     Raises:
-        ResultsError: when they cannot be downloaded, see :meth:`Download.arrivals`.
+        ResultsError: When they cannot be downloaded, see :meth:`Download.arrivals`.
     """
     source = download.source
     meter = Meter(PriceBook(source.sent_at, price_factor), source.service)
@@ -155,7 +155,7 @@ class Classifier:
         """Add what the download did not bring.
 
         Args:
-            download: all of whose arrivals were added.
+            download: All of whose arrivals were added.
 
         Returns:
             The numbers over all of it.
@@ -314,10 +314,10 @@ def write_failure(tally: Tally, writer: PartWriter | None, record: ErroredRecord
     """Deliver a request without a usable answer.
 
     Args:
-        tally: counts it.
-        writer: takes it.
-        record: what became of the request.
-        raw: its result line; empty where the API said nothing about it.
+        tally: Counts it.
+        writer: Takes it.
+        record: What became of the request.
+        raw: Its result line; empty where the API said nothing about it.
     """
     _count(tally.counts, record.outcome)
     kind = record.error_type or record.outcome

@@ -43,12 +43,12 @@ class Delivery(PartDelivery):
         """Take up a job: go on with its delivery, or deliver anew after a clear.
 
         Args:
-            job: what to deliver.
-            generation: first try number of the task instance's generation; a clear begins another. It
+            job: What to deliver.
+            generation: First try number of the task instance's generation; a clear begins another. It
                 grants the retryable rest as many rounds again.
 
         Raises:
-            ConfigurationError: when the output holds what another job delivered.
+            ConfigurationError: When the output holds what another job delivered.
         """
         ledger, destination = job.ledger, self._destination()
         self.output.reserve(ledger.job, [])
@@ -89,11 +89,11 @@ class Delivery(PartDelivery):
         """Deliver all parts that are answered and not delivered yet, a few at a time.
 
         Args:
-            job: whose batches have ended.
-            leave: those that have not.
+            job: Whose batches have ended.
+            leave: Those that have not.
 
         Raises:
-            ResultsError: when a part cannot be delivered completely.
+            ResultsError: When a part cannot be delivered completely.
         """
         ready = [
             (number, part)
@@ -173,13 +173,13 @@ class Delivery(PartDelivery):
         """Write the summary over all parts, last.
 
         Args:
-            job: all of whose parts are delivered.
+            job: All of whose parts are delivered.
 
         Returns:
             The summary.
 
         Raises:
-            ResultsError: if the counts do not add up to the job's requests.
+            ResultsError: If the counts do not add up to the job's requests.
         """
         ledger = job.ledger
         tally = Tally()
@@ -204,16 +204,16 @@ class Delivery(PartDelivery):
         """Deliver batches by their ids: nothing is sent again, and no ledger takes note.
 
         Args:
-            batch_ids: batches that have ended.
-            sent: what was sent in them, as far as it is known; the columns of the others are not.
-            incomplete: whether to deliver what comes, where results that exist never do.
+            batch_ids: Batches that have ended.
+            sent: What was sent in them, as far as it is known; the columns of the others are not.
+            incomplete: Whether to deliver what comes, where results that exist never do.
 
         Returns:
             The summary.
 
         Raises:
-            ConfigurationError: when the output holds what another job delivered.
-            ResultsError: when a batch cannot be delivered completely.
+            ConfigurationError: When the output holds what another job delivered.
+            ResultsError: When a batch cannot be delivered completely.
         """
         tallies: dict[int, Tally] = {}
         known = sent or {}

@@ -140,9 +140,9 @@ class Download:
             Some lines at a time.
 
         Raises:
-            ResultsError: when there are no results yet, or no more.
-            UnreadResultsError: when some results that exist do not come, however often they are asked for.
-            IncompleteResultsError: when none can be had for now.
+            ResultsError: When there are no results yet, or no more.
+            UnreadResultsError: When some results that exist do not come, however often they are asked for.
+            IncompleteResultsError: When none can be had for now.
         """
         self.source.check()
         sent = self._left = self.source.existing if self.inputs is None else len(self.inputs)
@@ -164,7 +164,7 @@ class Download:
         """One more download of what has not come yet.
 
         Raises:
-            _ShortDownloadError: when it ends properly, and not all has come.
+            _ShortDownloadError: When it ends properly, and not all has come.
         """
         before = self._left
         try:
@@ -186,8 +186,8 @@ class Download:
         """Decide what it means that lines did not come: nothing that exists is ever called missing.
 
         Args:
-            sent: requests of the batch, as far as known.
-            problem: what ended the last download early, if it is known.
+            sent: Requests of the batch, as far as known.
+            problem: What ended the last download early, if it is known.
         """
         existing, name = self.source.existing, self.source.name
         absent = min(sent, existing) - (sent - self._left)

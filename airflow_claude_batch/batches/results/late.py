@@ -36,16 +36,16 @@ def go_on_without_batches(
     """Cancel the batches of a job that is needed; nothing happens before that, or where it has no deadline.
 
     Args:
-        job: taken up.
-        api: where its batches are.
-        now: this moment.
-        afford: reserves what it costs to ask parts directly; says why that is too much, or nothing.
+        job: Taken up.
+        api: Where its batches are.
+        now: This moment.
+        afford: Reserves what it costs to ask parts directly; says why that is too much, or nothing.
 
     Returns:
         When to come back, where the API does not answer.
 
     Raises:
-        DeadlineMissedError: where the user wants the task to fail then.
+        DeadlineMissedError: Where the user wants the task to fail then.
     """
     import anthropic
 

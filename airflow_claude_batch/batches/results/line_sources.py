@@ -55,8 +55,8 @@ class _Source(Protocol):
         """Return if the lines can be read.
 
         Raises:
-            ResultsError: when there are none yet.
-            ResultsGoneError: when they are archived or deleted.
+            ResultsError: When there are none yet.
+            ResultsGoneError: When they are archived or deleted.
         """
 
 
@@ -186,10 +186,10 @@ def _warn_before_the_end(batch: Batch) -> None:
     """Say when results will soon be gone.
 
     Args:
-        batch: whose results.
+        batch: Whose results.
 
     Raises:
-        ResultsGoneError: when they are.
+        ResultsGoneError: When they are.
     """
     ends = batch.created_at + RESULTS_KEPT
     if batch.archived_at is not None:

@@ -54,16 +54,16 @@ def scan(api: BatchesApi, job: Job, part: Part) -> int:
     are kept where they are, the rest is sent again by :func:`spool_next` and a submission.
 
     Args:
-        api: where the batch is.
-        job: taken up again.
-        part: of the job, with a batch that has ended.
+        api: Where the batch is.
+        job: Taken up again.
+        part: Of the job, with a batch that has ended.
 
     Returns:
         How many requests were moved now.
 
     Raises:
-        ResultsGoneError: when the results cannot be fetched any more.
-        IncompleteResultsError: when results that exist do not come.
+        ResultsGoneError: When the results cannot be fetched any more.
+        IncompleteResultsError: When results that exist do not come.
     """
     return _move(api, job, part, Moves(canceled_too=True), Reading())
 
@@ -74,18 +74,18 @@ def choose(
     """Move those failures of an ended batch that a person wants to be sent again, retryable or not.
 
     Args:
-        api: where the batch is.
-        job: that was delivered.
-        part: of the job.
-        wanted: whether one is to be sent again.
-        reading: how the job was delivered, which decides what is invalid.
+        api: Where the batch is.
+        job: That was delivered.
+        part: Of the job.
+        wanted: Whether one is to be sent again.
+        reading: How the job was delivered, which decides what is invalid.
 
     Returns:
         How many requests were moved; :func:`spool_next` makes a round of them.
 
     Raises:
-        ResultsGoneError: when the results cannot be fetched any more.
-        IncompleteResultsError: when results that exist do not come.
+        ResultsGoneError: When the results cannot be fetched any more.
+        IncompleteResultsError: When results that exist do not come.
     """
     if part.given_up:  # none of its requests has a batch; all of them have failed before
         return _send_after_all(job, part, wanted)
@@ -144,7 +144,7 @@ def spool_next(job: Job) -> int:
     The new parts are committed to the ledger in one save; they are submitted like any others.
 
     Args:
-        job: all of whose batches so far are delivered or scanned.
+        job: All of whose batches so far are delivered or scanned.
 
     Returns:
         How many requests the new round has; 0 where there was nothing to do.
@@ -195,15 +195,15 @@ def resubmit_cancelled(job: Job, api: BatchesApi, try_number: int) -> Later | No
     """Spool anew what cancelled batches left undone, once a try; a submission then sends it.
 
     Args:
-        job: taken up by a try of the submission.
-        api: where its batches are.
-        try_number: of the task instance.
+        job: Taken up by a try of the submission.
+        api: Where its batches are.
+        try_number: Of the task instance.
 
     Returns:
         When to come back, while a cancelled batch has not ended yet.
 
     Raises:
-        ResultsGoneError: when a batch of the job is not known any more.
+        ResultsGoneError: When a batch of the job is not known any more.
     """
     if job.ledger.try_number not in (0, try_number) and not job.ledger.without_requests:
         for part in job.ledger.live_parts:

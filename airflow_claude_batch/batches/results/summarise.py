@@ -122,11 +122,11 @@ def judge(summary: Mapping[str, Any], max_failed_fraction: float) -> None:
     Requests of a batch that somebody cancelled are left out of the share: they were not wanted.
 
     Args:
-        summary: of the delivery.
-        max_failed_fraction: largest share of failed requests that is accepted, 0 to 1.
+        summary: Of the delivery.
+        max_failed_fraction: Largest share of failed requests that is accepted, 0 to 1.
 
     Raises:
-        TooManyFailuresError: when nothing succeeded, or more failed than allowed.
+        TooManyFailuresError: When nothing succeeded, or more failed than allowed.
     """
     counts = summary["counts"]
     succeeded = counts["succeeded"]

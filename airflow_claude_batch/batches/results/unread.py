@@ -61,9 +61,9 @@ def look(job: Job, api: BatchesApi, part: Part) -> None:
     """Read the results of a part that is answered, and note which do not come.
 
     Raises:
-        ResultsError: when there are none yet.
-        ResultsGoneError: when they cannot be had any more.
-        IncompleteResultsError: when they cannot be read for now.
+        ResultsError: When there are none yet.
+        ResultsGoneError: When they cannot be had any more.
+        IncompleteResultsError: When they cannot be read for now.
     """
     source = part_source(api, job.folder, job.ledger, job.number_of(part))
     assert source is not None
@@ -84,7 +84,7 @@ def accept(job: Job, files: Set[str]) -> None:
         files: The lists of them that the person has seen.
 
     Raises:
-        ConfigurationError: when others were noted meanwhile; nothing is changed then.
+        ConfigurationError: When others were noted meanwhile; nothing is changed then.
     """
     parts = [part for part in job.ledger.parts if part.unread_file in files]
     if len(parts) < len(files):

@@ -27,8 +27,8 @@ def adopt(root: Folder, url: str, number: int, batch_id: str | None) -> None:
         batch_id: The batch; None if the POST has made none, so that the next try sends the part again.
 
     Raises:
-        ConfigurationError: if that cannot be, or a worker is at work on the job; nothing is changed then.
-        LedgerError: if there is no such job, or it cannot be read.
+        ConfigurationError: If that cannot be, or a worker is at work on the job; nothing is changed then.
+        LedgerError: If there is no such job, or it cannot be read.
     """
     folder = root_relative(root, url)
     _uncertain_part(read_ledger(folder), number)  # before anything is written there

@@ -74,9 +74,9 @@ def adopt_batches(
             cannot be read.
 
     Raises:
-        ConfigurationError: if they belong to another job, or differ from what the task has stored.
-        WaitError: if one has not ended.
-        UnknownBatchError: if the API does not know one.
+        ConfigurationError: If they belong to another job, or differ from what the task has stored.
+        WaitError: If one has not ended.
+        UnknownBatchError: If the API does not know one.
     """
     home = identity.folder(root)
     _check_idle(home)
@@ -114,8 +114,8 @@ def restore(root: Folder, url: str) -> Ledger:
     of which nothing more is known become uncertain, so that the next try looks for their batches.
 
     Raises:
-        ConfigurationError: if the ledger can be read.
-        LedgerError: if no version can be read, or a batch is of a part that the readable one does not know.
+        ConfigurationError: If the ledger can be read.
+        LedgerError: If no version can be read, or a batch is of a part that the readable one does not know.
     """
     folder = root_relative(root, url)
     _check_idle(folder.parent)

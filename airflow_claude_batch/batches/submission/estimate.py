@@ -42,8 +42,8 @@ def estimate(job: Job, prices: PriceBook, *, api: BatchesApi | None, expected_ou
     """Estimate what the job will cost.
 
     Args:
-        api: asked for the tokens of a sample; None for the rule of thumb.
-        expected_output: expected output tokens of an answer; None for ``max_tokens``.
+        api: Asked for the tokens of a sample; None for the rule of thumb.
+        expected_output: Expected output tokens of an answer; None for ``max_tokens``.
     """
     survey = job.ledger.survey
     if survey is None or not survey.groups:
@@ -142,7 +142,7 @@ class Estimate:
             direct: Whether it is answered by single calls, at the standard price.
 
         Raises:
-            BudgetExceededError: when the estimate is above the limit, or a price is not known.
+            BudgetExceededError: When the estimate is above the limit, or a price is not known.
         """
         limit = f"max_usd={max_usd}"
         if self.unpriced_requests:

@@ -64,7 +64,7 @@ class Models:
     """The models endpoint, each model asked for once.
 
     Args:
-        betas: beta features of the batches.
+        betas: Beta features of the batches.
     """
 
     api: BatchesApi
@@ -75,7 +75,7 @@ class Models:
         """The model of this id or alias; None where the API does not say.
 
         Raises:
-            ConfigurationError: where there is none.
+            ConfigurationError: Where there is none.
         """
         if name not in self._known:
             self._known[name] = self._ask(name)
@@ -99,7 +99,7 @@ class Models:
         """Refuse what cannot work.
 
         Raises:
-            ConfigurationError: with everything that is wrong.
+            ConfigurationError: With everything that is wrong.
         """
         problems = [
             problem
@@ -170,7 +170,7 @@ def probe(job: Job, api: BatchesApi, prices: PriceBook) -> None:
         prices: For what it has cost.
 
     Raises:
-        SubmissionError: where the API refuses it; nothing else was sent then.
+        SubmissionError: Where the API refuses it; nothing else was sent then.
     """
     if job.ledger.probed or job.ledger.batch_ids:
         return

@@ -121,8 +121,8 @@ def find_batch(job: Job, part: Part, api: BatchesApi) -> Finding:
     others: what they showed is recorded, and not asked again.
 
     Raises:
-        IncompleteResultsError: when a candidate's results came short; that is no sign of another's batch.
-        Exception: the SDK's.
+        IncompleteResultsError: When a candidate's results came short; that is no sign of another's batch.
+        Exception: The SDK's.
     """
     import anthropic
     import httpx2
@@ -189,8 +189,8 @@ def shows(api: BatchesApi, batch: Batch, sent_id: str) -> bool:
     """Whether the results of an ended batch hold a custom_id.
 
     Raises:
-        IncompleteResultsError: when the download ended early and did not hold it.
-        ResultsGoneError: when the results cannot be had any more.
+        IncompleteResultsError: When the download ended early and did not hold it.
+        ResultsGoneError: When the results cannot be had any more.
     """
     if batch.archived_at is not None:
         raise ResultsGoneError(f"The results of {batch.id} are archived.")

@@ -81,8 +81,8 @@ class Submission:
             None when all parts have their batch, otherwise when to come back and why.
 
         Raises:
-            SubmissionError: when it cannot succeed; batches made so far stay in the ledger.
-            LostOwnershipError: when another process has taken the job over.
+            SubmissionError: When it cannot succeed; batches made so far stay in the ledger.
+            LostOwnershipError: When another process has taken the job over.
         """
         spare_unsent(self.job)
         self._check_queue_limit()
@@ -170,7 +170,7 @@ class Submission:
         """Bring one part nearer to its batch.
 
         Raises:
-            NotYetError: where it has to wait.
+            NotYetError: Where it has to wait.
         """
         if part.state is PartState.UNCERTAIN:
             self._lost_answers.settle(part)

@@ -39,7 +39,7 @@ def integers(values: Sequence[int | None], type_: Any) -> Any:
     """A column of 64-bit integers.
 
     Raises:
-        OverflowError: for one that needs more
+        OverflowError: For one that needs more
     """
     return _column(type_, values, array("q", [value or 0 for value in values]))
 
@@ -65,9 +65,9 @@ def structs(fields: Sequence[Any], missing: Sequence[bool], type_: Any) -> Any:
     """A column of structs.
 
     Args:
-        fields: a column for each field
-        missing: which rows are null
-        type_: of the structs
+        fields: A column for each field
+        missing: Which rows are null
+        type_: Of the structs
     """
     import pyarrow as pa
 
@@ -80,9 +80,9 @@ def lists(values: Sequence[Sequence[Any] | None], items: Any, type_: Any) -> Any
     """A column of lists.
 
     Args:
-        values: the lists
-        items: a column of all their items, one list after the other
-        type_: of the lists
+        values: The lists
+        items: A column of all their items, one list after the other
+        type_: Of the lists
     """
     ends = array("i", accumulate([len(value or ()) for value in values], initial=0))
     return _column(type_, values, ends, children=[items])

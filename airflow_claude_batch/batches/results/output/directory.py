@@ -43,21 +43,21 @@ def open_directory(
     """Open a directory of records.
 
     Args:
-        folder: the directory.
+        folder: The directory.
         format: ``jsonl``, ``parquet`` (needs the extra ``parquet``), or ``raw``: the API's own
             result lines, unchanged, as JSONL.
-        compression: of JSONL files, or inside Parquet files (there ``None`` means snappy);
+        compression: Of JSONL files, or inside Parquet files (there ``None`` means snappy);
             ``zstd`` needs the extra ``parquet``.
         output_schema: JSON Schema of the answers, for typed Parquet columns.
-        include_message: whether there is a Parquet column for the API's whole message.
-        include_reused: whether there is a Parquet column that says which answers were given before.
-        overwrite: replace what another job delivered there.
+        include_message: Whether there is a Parquet column for the API's whole message.
+        include_reused: Whether there is a Parquet column that says which answers were given before.
+        overwrite: Replace what another job delivered there.
 
     Returns:
         The directory, as an output.
 
     Raises:
-        ConfigurationError: for a format or compression that there is not.
+        ConfigurationError: For a format or compression that there is not.
     """
     if format not in ("jsonl", "parquet", "raw") or compression not in (None, "gzip", "zstd"):
         raise ConfigurationError(
@@ -107,11 +107,11 @@ def check_free(folder: Folder, home: Folder) -> None:
     """See that a directory holds nothing of another task instance's, before anything is paid for.
 
     Args:
-        folder: the directory.
-        home: of the task instance, below ``storage_path``.
+        folder: The directory.
+        home: Of the task instance, below ``storage_path``.
 
     Raises:
-        ConfigurationError: when another job was delivered there, or is being delivered.
+        ConfigurationError: When another job was delivered there, or is being delivered.
     """
     for name in (SUMMARY, MARKER):
         _refuse_another(folder, name, Owner(job=f"{home.url}/"))
@@ -135,10 +135,10 @@ class Directory:
     """Records as files on object storage.
 
     Args:
-        folder: where they go.
-        format: how a set of records becomes a file.
-        overwrite: replace what another job delivered there.
-        words: the format and the compression as `open_directory` takes them.
+        folder: Where they go.
+        format: How a set of records becomes a file.
+        overwrite: Replace what another job delivered there.
+        words: The format and the compression as `open_directory` takes them.
     """
 
     keeps_parts = True
@@ -166,10 +166,10 @@ class Directory:
 
         Args:
             job: URL of the job that is delivered; None for batches that something else submitted.
-            batch_ids: which batches those are.
+            batch_ids: Which batches those are.
 
         Raises:
-            ConfigurationError: when another job was delivered there, or is being delivered.
+            ConfigurationError: When another job was delivered there, or is being delivered.
         """
         mine = Owner(job=job, batch_ids=[] if job else sorted(batch_ids))
         text = msgspec.json.encode(mine) + b"\n"

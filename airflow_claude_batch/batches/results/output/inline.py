@@ -18,7 +18,7 @@ class Inline:
     """Records as two lists in the XCom value, up to a size.
 
     Args:
-        max_bytes: size of the records as JSON.
+        max_bytes: Size of the records as JSON.
     """
 
     name = "xcom"
@@ -59,10 +59,10 @@ class Inline:
         """Refuse what does not fit.
 
         Args:
-            more: bytes in files that are not complete yet.
+            more: Bytes in files that are not complete yet.
 
         Raises:
-            ResultsTooLargeError: when the limit is passed.
+            ResultsTooLargeError: When the limit is passed.
         """
         size = more + sum(file.size for files in self._parts.values() for file in files)
         if size > self._max_bytes:

@@ -89,8 +89,8 @@ def infer(blocks: Iterable[bytes], *, key: str | None = None) -> Type:
     """The type of the values in JSON lines.
 
     Args:
-        blocks: whole lines
-        key: of the value in each line's object; None where the line itself is the value
+        blocks: Whole lines
+        key: Of the value in each line's object; None where the line itself is the value
     """
     known: Type = NULL
     fits = _checker(known, key)
@@ -251,7 +251,7 @@ class JsonColumn:
     """Makes Arrow arrays of values of one type.
 
     Args:
-        type_: as inferred from all values
+        type_: As inferred from all values
     """
 
     def __init__(self, type_: Type) -> None:

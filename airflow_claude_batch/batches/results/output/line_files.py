@@ -20,8 +20,8 @@ class Jsonl:
     """Records as JSON lines, compressed or not; or the API's own lines.
 
     Args:
-        compression: of the files.
-        raw: whether the API's own lines are written.
+        compression: Of the files.
+        raw: Whether the API's own lines are written.
     """
 
     parts_at_a_time = 2

@@ -85,8 +85,8 @@ class Parquet:
 
     Args:
         output_schema: JSON Schema of the answers, for the column ``output``.
-        include_message: whether there is a column ``message`` with the API's whole message.
-        include_reused: whether there is a column ``reused``.
+        include_message: Whether there is a column ``message`` with the API's whole message.
+        include_reused: Whether there is a column ``reused``.
     """
 
     suffix = "parquet"

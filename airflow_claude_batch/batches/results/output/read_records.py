@@ -41,11 +41,11 @@ def find_set(folder: Folder, set_: str) -> Folder:
     """The folder with the files of a set.
 
     Args:
-        folder: of the output, or of the set itself
+        folder: Of the output, or of the set itself
         set_: ``succeeded`` or ``errored``
 
     Raises:
-        ResultsError: where there are no records, not yet, or those of the other set
+        ResultsError: Where there are no records, not yet, or those of the other set
     """
     names = folder.names()
     own_name = folder.path.rstrip("/").rpartition("/")[2]
@@ -77,7 +77,7 @@ def read_records(folder: Folder) -> Iterator[dict[str, Any]]:
     """The records in a set's folder, file by file.
 
     Raises:
-        ResultsError: where a file is cut off or damaged
+        ResultsError: Where a file is cut off or damaged
     """
     for name in _parts(folder):
         with _whole(f"{folder.url}/{name}"):
@@ -116,7 +116,7 @@ def read_table(folder: Folder) -> Any:
     The types of JSON lines are inferred over all of them, like those of ``input`` in Parquet output.
 
     Raises:
-        ResultsError: where a file is cut off or damaged
+        ResultsError: Where a file is cut off or damaged
     """
     import pyarrow as pa
 
@@ -137,8 +137,8 @@ def table_of(blocks: Callable[[], Iterator[bytes]], pa: Any) -> Any:
     """JSON lines of objects as a ``pyarrow.Table``.
 
     Args:
-        blocks: the lines in blocks, from the start at each call
-        pa: pyarrow
+        blocks: The lines in blocks, from the start at each call
+        pa: The module ``pyarrow``.
     """
     type_ = infer(blocks())
     if not isinstance(type_, Struct):
@@ -181,7 +181,7 @@ def need_pyarrow(what: str) -> Any:
     """The module pyarrow.
 
     Raises:
-        ConfigurationError: where it is not installed
+        ConfigurationError: Where it is not installed
     """
     try:
         import pyarrow as pa

@@ -92,7 +92,7 @@ class Output(Protocol):
         """Before some parts of a delivery.
 
         Args:
-            inputs: lines with the ``input`` of each request of the job, read only where they are needed
+            inputs: Lines with the ``input`` of each request of the job, read only where they are needed
 
         Returns:
             The summary that said that the output is complete, and is gone now.
