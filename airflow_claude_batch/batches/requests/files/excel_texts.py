@@ -66,4 +66,6 @@ def open_workbook(file: IO[bytes], texts: Texts, *, data_only: bool) -> Any:
 
     reader = Reader(file, read_only=True, data_only=data_only)
     reader.read()
+    for sheet in reader.wb.worksheets:
+        sheet.reset_dimensions()  # some programs write A1, and what lies outside would not be read
     return reader.wb
