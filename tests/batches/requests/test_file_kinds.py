@@ -135,6 +135,10 @@ def test_what_only_looks_like_a_title_is_taken(tmp_path: Path, content: str) -> 
     [
         ("id,text\n1,für\n".encode("cp1252"), {"encoding": "cp1252"}, [{"id": "1", "text": "für"}]),
         ("id,text\n1,část\n".encode("cp1250"), {"encoding": "cp1250"}, [{"id": "1", "text": "část"}]),
+        ("id,text\n1,für\n".encode("utf-8-sig"), {"encoding": "cp1252"}, [{"id": "1", "text": "für"}]),
+        ("id,text\n1,für\n".encode("utf-16-le"), {"encoding": "utf-16"}, [{"id": "1", "text": "für"}]),
+        ("id,text\n1,für\n".encode("utf-16-be"), {"encoding": "utf-16"}, [{"id": "1", "text": "für"}]),
+        ("id,text\n1,часть\n".encode("utf-16-le"), {"encoding": "utf-16-le"}, [{"id": "1", "text": "часть"}]),
         ("id^text\n1^a\n", {"delimiter": "^"}, ONE),
         (
             "id,text\n1,\\N\n2,C:\\temp\n",
@@ -170,7 +174,10 @@ def test_what_is_said_of_csv_is_not_found_out(
         ("id^text\n1^a\n2^b\n", r"say delimiter='\^'"),
         ("a,b;c\n1,2;3\n4,5;6\n", "say which delimiter"),
         ("id,text\n1,für\n".encode("cp1252"), "encoding='cp1252'"),
+        ('"id;text"\n"1;a"\n"2;b"\n', "';' in every row: take the quotes around whole rows away"),
         (b"id,text\n1,\0a\n", "is no text"),
+        ("id,text\n" + "1,a\n" * 99_999 + "2,\0\n", "is no text"),
+        ("номер,текст\n1,раз\n".encode("utf-16-le"), "say encoding='utf-16-le' or 'utf-16-be'"),
         ("id,text,\n1,a,x\n", "each column has a name"),
         ("id,text\n1,\\N\n2,C:\\temp\n", r"escape='' or escape='\\\\'"),
         (" \n\n", "names the columns"),
@@ -183,6 +190,13 @@ def test_csv_that_cannot_be_told_is_refused(tmp_path: Path, content: str | bytes
     import re
 
     assert re.search(rule, refusal(read(tmp_path, "a.csv", content)).rule)
+
+
+def test_an_encoding_of_two_byte_orders_is_refused_where_the_file_shows_none(tmp_path: Path) -> None:
+    data = "номер,текст\n1,раз\n".encode("utf-16-le")
+    for name in ("a.csv", "a.jsonl"):
+        broken = refusal(read(tmp_path, name, data, encoding="utf-16"))
+        assert "say encoding='utf-16-le' or encoding='utf-16-be'" in broken.rule
 
 
 @pytest.mark.parametrize("mark", [",", "\t"])

@@ -83,9 +83,13 @@ def _sample(stored: Stored, encoding: str) -> str:
     with io.TextIOWrapper(io.BytesIO(stored.head), _without_mark(encoding), newline="") as text:
         sample = text.read() if stored.whole else _whole_lines(text)
     if "\0" in sample:
-        rule = "the file is no text; where it is UTF-16, say encoding='utf-16'"
-        raise UnreadableFileError(rule, "zero bytes", "line 1")
+        raise _zero_bytes("line 1")
     return sample
+
+
+def _zero_bytes(place: str) -> UnreadableFileError:
+    rule = "the file is no text, or damaged; where it is UTF-16, say encoding='utf-16-le' or 'utf-16-be'"
+    return UnreadableFileError(rule, "zero bytes", place)
 
 
 def _whole_lines(text: io.TextIOWrapper) -> str:
@@ -146,6 +150,8 @@ class _Lines:
         first, begun = 1, 0  # number of the block's first line; characters of the row under way before it
         for block in _whole_line_blocks(text):
             lines = io.StringIO(block, newline="").readlines()
+            if "\0" in block:
+                raise _zero_bytes(f"line {first + next(n for n, line in enumerate(lines) if chr(0) in line)}")
             if backslashes is not None and ("\\" in block or backslashes.see_quotes):
                 backslashes.look_at(lines, first)
             if begun + len(block) > LONGEST_ROW or NULL in block or blank_and_quote in block:

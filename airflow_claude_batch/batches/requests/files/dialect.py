@@ -289,12 +289,15 @@ def _refuse_hidden_columns(best: _Trial, trials: list[_Trial]) -> None:
                 " take it away; where the delimiter is text, say a delimiter=… that does not occur"
             )
             raise UnreadableFileError(rule, "1 column", "line 1")
-    counts = {d: best.rows[0][0].count(d) for d in _OTHER_DELIMITERS}
+    counts = {d: best.rows[0][0].count(d) for d in (*DELIMITERS, *_OTHER_DELIMITERS)}
     for found, count in counts.items():
         if count and all(row.count(found) == count for row in rows):
+            way_out = f"say delimiter={found!r}"
+            if found in DELIMITERS:  # else it would separate columns
+                way_out = "take the quotes around whole rows away"
             rule = (
-                f"there is one column, but {found!r} in every row: say delimiter={found!r}, or, where it is "
-                "text, a delimiter that does not occur"
+                f"there is one column, but {found!r} in every row: {way_out}, or, where it is text, say a "
+                "delimiter that does not occur"
             )
             raise UnreadableFileError(rule, "1 column", "line 1")
 

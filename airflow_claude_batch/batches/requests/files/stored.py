@@ -40,6 +40,8 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_TWO_ORDERS = {"utf-16": ("utf-16-le", "utf-16-be"), "utf-32": ("utf-32-le", "utf-32-be")}
+"""Encodings that a byte order mark makes one of two; Windows writes the first."""
 
 log = logging.getLogger(__name__)
 
@@ -196,13 +198,20 @@ def _zstd(stored: Any, url: str) -> IO[bytes]:
 
 
 def encoding_of(stored: Stored, given: str | None) -> str:
-    """The encoding of a file of text: its byte order mark's, the user's, or UTF-8."""
+    """The encoding of a file of text: its byte order mark's, the user's, or UTF-8.
+
+    Raises:
+        UnreadableFileError: Where the user's has two byte orders, and the file does not show which it has.
+    """
     marked = next((encoding for bom, encoding in _BOMS if stored.head.startswith(bom)), None)
-    if given is not None:
-        name = codecs.lookup(given).name
-        return marked if marked and name.startswith(marked.removesuffix("-sig")) else name
-    found = marked or _without_mark(stored.head)
-    if found not in ("utf-8", "utf-8-sig"):
+    said = codecs.lookup(given).name if given is not None else None
+    found = marked or said or _without_mark(stored.head)
+    if marked is None and found in _TWO_ORDERS:
+        found = _without_mark(stored.head)
+        if found not in _TWO_ORDERS[str(said)]:
+            both = " or ".join(f"encoding='{order}'" for order in _TWO_ORDERS[str(said)])
+            raise UnreadableFileError(f"the file has no byte order mark; say {both}", "no mark")
+    if found != said and not {found, said} <= {None, "utf-8", "utf-8-sig"}:
         stored.guess(f"encoding {found}")
     return found
 
