@@ -10,7 +10,7 @@ import datetime
 import importlib.util
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import zip_longest
 from typing import Any, cast
 
@@ -27,10 +27,13 @@ MOST_TEXTS = 100_000_000
 """Bytes of the texts of all cells, which are on disk together."""
 TEXTS = "xl/sharedStrings.xml"
 _FORMULA = re.compile(rb"<(?:[\w.-]+:)?f[\s/>]")
-_FORMULA_BYTES = 64
-"""Longer than the beginning of one."""
+_MERGED = re.compile(rb"<(?:[\w.-]+:)?mergeCell\s[^>]*?ref=[\"']([A-Z]+)(\d+):([A-Z]+)(\d+)")
+_TAG_BYTES = 64
+"""Longer than the beginning of a formula, and than a merged area."""
 
 Cells = tuple[Any, ...]
+Area = tuple[int, int, int, int]
+"""First and last row, first and last column, from 1."""
 
 
 def read_xlsx(stored: Stored, options: ReadOptions) -> Iterator[Row]:
@@ -52,21 +55,57 @@ def read_xlsx(stored: Stored, options: ReadOptions) -> Iterator[Row]:
         # Twice, side by side: a formula that was never computed looks like an empty cell without its text.
         formulas = open_workbook(stored.random, texts, data_only=False)
         rows = zip_longest(values[name].iter_rows(), formulas[name].iter_rows(), fillvalue=())
-    yield from _rows(stored.url, rows, options)
+    yield from _rows(stored.url, rows, options, _Merged(_merged_areas(stored, values[name])))
 
 
 def _has_formulas(stored: Stored) -> bool:
     """Whether any sheet may have one; to look costs a small part of what reading twice does."""
     with zipfile.ZipFile(stored.random) as archive:
-        for name in archive.namelist():
-            if name.endswith(".xml") and name != TEXTS:
-                with archive.open(name) as file:
-                    end = b""
-                    while block := file.read(BLOCK):
-                        if _FORMULA.search(end + block):
-                            return True
-                        end = block[-_FORMULA_BYTES:]
-    return False
+        parts = (name for name in archive.namelist() if name.endswith(".xml") and name != TEXTS)
+        return any(_FORMULA.search(text) for name in parts for text in _pieces(archive, name))
+
+
+def _pieces(archive: zipfile.ZipFile, name: str) -> Iterator[bytes]:
+    """A part of a workbook in pieces; each begins with the end of the one before."""
+    end = b""
+    with archive.open(name) as file:
+        while block := file.read(BLOCK):
+            yield end + block
+            end = block[-_TAG_BYTES:]
+
+
+def _merged_areas(stored: Stored, sheet: Any) -> set[Area]:
+    """The merged areas of a sheet, which its file names behind the cells."""
+    from openpyxl.utils import column_index_from_string as number_of
+
+    with zipfile.ZipFile(stored.random) as archive:
+        found = (
+            match for text in _pieces(archive, sheet._worksheet_path) for match in _MERGED.finditer(text)
+        )
+        return {
+            (int(match[2]), int(match[4]), number_of(match[1].decode()), number_of(match[3].decode()))
+            for match in found
+        }
+
+
+class _Merged:
+    """Which cells of a row are merged with one before them that has a value."""
+
+    def __init__(self, areas: Iterable[Area]) -> None:
+        self._ahead = sorted(areas, reverse=True)
+        self._here: list[Area] = []
+
+    def covered(self, row: int, cells: Cells) -> set[int]:
+        """The places of such cells in a row; rows are asked about in their order."""
+        self._here = [area for area in self._here if area[1] >= row]
+        places = {place for _, _, left, right in self._here for place in range(left - 1, right)}
+        while self._ahead and self._ahead[-1][0] <= row:
+            area = self._ahead.pop()
+            _, _, left, right = area
+            if left <= len(cells) and cells[left - 1].value is not None:
+                self._here.append(area)
+                places.update(range(left, right))
+        return places
 
 
 def _check_sizes(stored: Stored) -> None:
@@ -110,20 +149,26 @@ def _filled(cells: Cells) -> bool:
     return any(cell.value is not None for cell in cells)
 
 
-def _rows(url: str, rows: Iterator[tuple[Cells, Cells]], options: ReadOptions) -> Iterator[Row]:
+def _rows(
+    url: str, rows: Iterator[tuple[Cells, Cells]], options: ReadOptions, merged: _Merged
+) -> Iterator[Row]:
     header: list[str] = []
     names: list[str] = []
     if options.header is not None and not isinstance(options.header, bool):
         header = list(options.header)
         names = pick(options.columns, header)
     for number, (values, formulas) in enumerate(rows, 1):
+        covered = merged.covered(number, formulas)
         if not _filled(formulas):
             continue
         if not header:
             header = _header(values, number)
             names = pick(options.columns, header)
         else:
-            yield _row(f"{url} row {number}", values, formulas, header, names)
+            where = f"{url} row {number}"
+            row = _row(where, values, formulas, header, names)
+            hidden = [header[place] for place in sorted(covered) if place < len(header)]
+            yield row if isinstance(row, Broken) else _refuse_hidden(where, row, hidden)
 
 
 def _header(cells: Cells, number: int) -> list[str]:
@@ -157,6 +202,15 @@ def _row(where: str, values: Cells, formulas: Cells, header: list[str], names: l
             return Broken(where=there, value="an error of a formula", rule="a cell has a value, no error")
         record[name] = _value(cell.value)
     return {name: record[name] for name in names}
+
+
+def _refuse_hidden(where: str, row: dict[str, Any], hidden: list[str]) -> Row:
+    """The row, unless a cell that is merged with one before it should say something."""
+    for name in hidden:
+        if name in row and row[name] is None:
+            rule = "each row has its own values: unmerge the cells, and fill in what each stands for"
+            return Broken(where=f"{where}, column {name!r}", value="a merged cell", rule=rule)
+    return row
 
 
 def _value(value: Any) -> Any:
