@@ -6,7 +6,7 @@ object we were given is loaded already. A slice is made Python objects at a time
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from airflow_claude_batch.batches.errors import (
@@ -27,6 +27,10 @@ _TABLES = {
     "polars": ("DataFrame", "LazyFrame"),
     "pyarrow": ("Table", "RecordBatch", "RecordBatchReader"),
 }
+
+Cut = Callable[[Any, int, int], Any]
+"""Gives of a table so many rows, from a place on."""
+RowsOf = Callable[[Any], list[Row]]
 
 
 def is_table(value: Any) -> bool:
@@ -60,32 +64,28 @@ def table_rows(table: Any) -> Iterator[Row]:
     return _arrow_rows(table, table.schema.names)
 
 
-def _pandas_rows(table: Any) -> Iterator[dict[str, Any]]:
+def _pandas_rows(table: Any) -> Iterator[Row]:
     named = [name for name in table.index.names if name is not None]
     _check_names([*named, *table.columns])
 
-    def rows() -> Iterator[dict[str, Any]]:
-        for start in range(0, len(table), ROWS_AT_A_TIME):
-            part = table.iloc[start : start + ROWS_AT_A_TIME]
-            columns = [part.index.get_level_values(name) for name in named]
-            columns += [part[name] for name in table.columns]
-            names = [*named, *table.columns]
-            lists = [[null_if_missing(value) for value in column.tolist()] for column in columns]
-            for values in zip(*lists, strict=True):
-                yield dict(zip(names, values, strict=True))
+    names = [*named, *table.columns]
 
-    return rows()
+    def rows_of(part: Any) -> list[Row]:
+        columns = [part.index.get_level_values(name) for name in named]
+        columns += [part[name] for name in table.columns]
+        lists = [[null_if_missing(value) for value in column.tolist()] for column in columns]
+        return [dict(zip(names, values, strict=True)) for values in zip(*lists, strict=True)]
+
+    def cut(part: Any, start: int, length: int) -> Any:
+        return part.iloc[start : start + length]
+
+    return _in_slices(table, 0, cut, rows_of)
 
 
-def _polars_rows(table: Any) -> Iterator[dict[str, Any]]:
+def _polars_rows(table: Any) -> Iterator[Row]:
     if type(table).__name__ == "LazyFrame":
         table = table.collect()
-
-    def rows() -> Iterator[dict[str, Any]]:
-        for part in table.iter_slices(ROWS_AT_A_TIME):
-            yield from part.iter_rows(named=True)
-
-    return rows()
+    return _in_slices(table, 0, type(table).slice, lambda part: list(part.iter_rows(named=True)))
 
 
 def _arrow_rows(batches: Any, names: list[str]) -> Iterator[Row]:
@@ -94,23 +94,27 @@ def _arrow_rows(batches: Any, names: list[str]) -> Iterator[Row]:
     def rows() -> Iterator[Row]:
         before = 0
         for batch in batches:
-            for start in range(0, batch.num_rows, ROWS_AT_A_TIME):
-                yield from _python_rows(batch.slice(start, ROWS_AT_A_TIME), before + start)
+            yield from _in_slices(batch, before, type(batch).slice, _rows_of)
             before += batch.num_rows
 
     return rows()
 
 
-def _python_rows(part: Any, first: int) -> list[Row]:
-    try:
-        return _rows_of(part)
-    except Exception:  # noqa: BLE001  # Arrow raises all kinds; which row it is shows when each is read alone
-        return [_python_row(part.slice(place, 1), first + place) for place in range(part.num_rows)]
+def _in_slices(table: Any, before: int, cut: Cut, rows_of: RowsOf) -> Iterator[Row]:
+    """The rows of a table, a slice at a time; ``before`` is how many rows are before them."""
+    for start in range(0, len(table), ROWS_AT_A_TIME):
+        part = cut(table, start, ROWS_AT_A_TIME)
+        try:
+            rows = rows_of(part)
+        except Exception:  # noqa: BLE001  # of all kinds; which row it is shows when each is read alone
+            first = before + start
+            rows = [_row_of(cut(part, place, 1), first + place, rows_of) for place in range(len(part))]
+        yield from rows
 
 
-def _python_row(part: Any, number: int) -> Row:
+def _row_of(part: Any, number: int, rows_of: RowsOf) -> Row:
     try:
-        return _rows_of(part)[0]
+        return rows_of(part)[0]
     except Exception as error:  # noqa: BLE001
         rule = "Python has no form for a value of this row; make text of its column, or leave it out"
         return Broken(where=f"row {number} of the table", value=type(error).__name__, rule=rule)
