@@ -70,6 +70,8 @@ def repeated_names(row: Any) -> list[str]:
 
 def _model(value: Any) -> Mapping[str, Any] | None:
     kind = type(value)
+    if _is_root_model(value):
+        return fields_of(value.root)
     if hasattr(kind, "model_fields") and hasattr(value, "model_dump"):
         if kind.__module__.partition(".")[0] == "anthropic":
             # As the SDK itself sends what it has received.
@@ -82,6 +84,10 @@ def _model(value: Any) -> Mapping[str, Any] | None:
     if library_of(value) == "pandas" and kind.__name__ == "Series":
         return {name: null_if_missing(item) for name, item in value.to_dict().items()}
     return None
+
+
+def _is_root_model(value: Any) -> bool:
+    return getattr(type(value), "__pydantic_root_model__", False) is True
 
 
 def _class_fields(value: Any) -> Mapping[str, Any] | None:
@@ -114,12 +120,15 @@ def is_missing(value: Any) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """A value as Python's own: an enumeration's member is its value, a scalar of numpy or Arrow a Python one.
+    """A value as Python's own: a scalar of numpy or Arrow is a Python one.
 
-    Anything else comes back as it is.
+    A member of an enumeration and a ``RootModel`` of pydantic are their values. Anything else comes back as
+    it is.
     """
     if isinstance(value, enum.Enum):
         return plain(value.value)
+    if _is_root_model(value):
+        return plain(value.root)
     if is_missing(value):
         return value
     library = library_of(value)

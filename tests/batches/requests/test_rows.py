@@ -107,6 +107,22 @@ def test_an_object_is_a_record_by_its_fields(record: Any) -> None:
     assert (built["custom_id"], prompt_of(built), built["columns"]) == ("a", "Hi", {"n": 1})
 
 
+class Tags(pydantic.RootModel[list[str]]):
+    """A model that is its one value."""
+
+
+class Row(pydantic.RootModel[dict[str, Any]]):
+    """A model that is a mapping."""
+
+
+def test_a_model_that_is_one_value_is_that_value() -> None:
+    record = Row({"custom_id": "a", "prompt": "x", "tags": Tags(["b", "c"])})
+    request = RequestBuilder(Recipe(), DEFAULTS)(record, 0)
+    assert msgspec.json.decode(request.columns or b"") == {"tags": ["b", "c"]}
+    prompt = RequestBuilder(Recipe(prompt="{{ tags[1] }}"), DEFAULTS)({"tags": Tags(["b", "c"])}, 0)
+    assert msgspec.json.decode(prompt.line)["params"]["messages"][0]["content"] == "c"
+
+
 def test_a_block_of_the_sdk_is_sent_as_the_sdk_would() -> None:
     messages = [{"role": Role.USER, "content": [TextBlock.model_construct(type="text", text="Hi")]}]
     sent = build({"custom_id": "a", "messages": messages})["params"]["messages"]
@@ -301,9 +317,14 @@ def test_the_rows_of_a_callable_may_be_series_of_pandas() -> None:
     assert [build(record)["custom_id"] for record in records] == ["a", "b"]
 
 
-def test_a_value_of_an_arrow_table_that_python_cannot_hold_costs_its_own_row_only(tmp_path: Path) -> None:
+@pytest.mark.parametrize("library", ["pyarrow", "pandas"])
+def test_a_value_of_a_table_that_python_cannot_hold_costs_its_own_row_only(
+    tmp_path: Path, library: str
+) -> None:
     days = pa.array([0, 2**62, 1], pa.timestamp("s"))
-    table = pa.table({"prompt": ["x", "y", "z"], "day": days})
+    table: Any = pa.table({"prompt": ["x", "y", "z"], "day": days})
+    if library == "pandas":
+        table = table.to_pandas(types_mapper=pd.ArrowDtype)
     records = list(read_records(table, {}, lambda _: None))  # type: ignore[arg-type]
     folder = Folder.at(f"file://{tmp_path}/job")
     with pytest.raises(InputError, match=r"row 1 of the table.*make text of its column"):
