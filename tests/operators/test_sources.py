@@ -118,6 +118,10 @@ def test_no_records_fail_skip_or_succeed_as_the_author_says(emulator: Emulator, 
         Try(task_id="ask").context
     )
     assert summary["counts"]["total"] == 0
+    for given in (summary, output):
+        again = operator(tmp_path, Answers(given), prompt="{{ text }}", on_empty="skip")
+        with pytest.raises(AirflowSkipException):
+            again.execute(Try(task_id="again").context)
     assert not emulator.journal(method="POST", path=CREATE)
 
 

@@ -57,11 +57,12 @@ def find_set(folder: Folder, set_: str) -> Folder:
         raise _not_ended(folder)
     if own_name in SETS and own_name != set_:
         raise ResultsError(f"{folder.url} holds the {own_name} records, not the {set_} ones.")
-    if not any(map(PART.fullmatch, names)):
+    ended = own_name == set_ and folder.parent.exists(SUMMARY)
+    if not ended and not any(map(PART.fullmatch, names)):
         raise ResultsError(
             f"{folder.url} holds no records: neither {SUMMARY} beside {' and '.join(SETS)}, nor part files."
         )
-    if own_name == set_ and not folder.parent.exists(SUMMARY):
+    if own_name == set_ and not ended:
         raise _not_ended(folder.parent)
     return folder
 
