@@ -182,6 +182,8 @@ def _text(data: bytes | str, name: str) -> Block:
         size = len(data) if isinstance(data, bytes) else len(data.encode())
     except UnicodeError:
         raise UnreadableDocumentError(f"{name}: text is UTF-8; convert it") from None
+    if "\0" in text:  # UTF-16 of Latin letters is UTF-8, too
+        raise UnreadableDocumentError(f"{name}: text is UTF-8, and has no zero bytes; convert it")
     if not text.strip():
         raise UnreadableDocumentError(f"{name}: the file holds no text")
     source = {"type": "text", "media_type": "text/plain", "data": text}

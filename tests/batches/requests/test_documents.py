@@ -153,6 +153,7 @@ def test_what_cannot_be_sent_says_which_document_and_why(tmp_path: Path) -> None
     assert "a.pdf: it is encrypted" in refusal(stored(tmp_path / "a.pdf", encrypted_pdf()))
     assert "empty" in refusal(stored(tmp_path / "a.txt", b""))
     assert "UTF-8" in refusal(stored(tmp_path / "a.md", b"\xff\xfe\x00"))
+    assert "zero bytes" in refusal(stored(tmp_path / "b.txt", "size is large".encode("utf-16-le")))
     assert "none of PDF, PNG" in refusal(stored(tmp_path / "a.docx", b"PK\x03\x04"))
 
 
