@@ -19,7 +19,6 @@ from airflow_claude_batch.batches.requests.files.excel_texts import Texts, open_
 from airflow_claude_batch.batches.requests.files.options import ReadOptions
 from airflow_claude_batch.batches.requests.files.rows import Broken, Row, UnreadableFileError, pick, shown
 from airflow_claude_batch.batches.requests.files.stored import Stored
-from airflow_claude_batch.batches.storage import BLOCK
 
 MOST_BYTES = 1_000_000_000
 """Of the whole file, unpacked: Excel's limit of 1,048,576 rows, of about a kilobyte."""
@@ -30,6 +29,8 @@ _FORMULA = re.compile(rb"<(?:[\w.-]+:)?f[\s/>]")
 _MERGED = re.compile(rb"<(?:[\w.-]+:)?mergeCell\s[^>]*?ref=[\"']([A-Z]+)(\d+):([A-Z]+)(\d+)")
 _TAG_BYTES = 64
 """Longer than the beginning of a formula, and than a merged area."""
+_PIECE = 1 << 16
+"""Bytes of a part that are looked at together."""
 
 Cells = tuple[Any, ...]
 Area = tuple[int, int, int, int]
@@ -69,7 +70,7 @@ def _pieces(archive: zipfile.ZipFile, name: str) -> Iterator[bytes]:
     """A part of a workbook in pieces; each begins with the end of the one before."""
     end = b""
     with archive.open(name) as file:
-        while block := file.read(BLOCK):
+        while block := file.read(_PIECE):
             yield end + block
             end = block[-_TAG_BYTES:]
 
