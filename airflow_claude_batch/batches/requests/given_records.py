@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from airflow_claude_batch.batches.errors import Fault, InputError
-from airflow_claude_batch.batches.requests.objects import fields_of
 from airflow_claude_batch.batches.requests.descriptions import describe
+from airflow_claude_batch.batches.requests.objects import fields_of
 from airflow_claude_batch.batches.requests.tables import is_table, table_rows
 
 
