@@ -9,7 +9,10 @@ from typing import Literal, TypeAlias
 
 Format: TypeAlias = Literal["jsonl", "parquet", "raw"]
 FORMATS: tuple[Format, ...] = ("jsonl", "parquet", "raw")
-TAGS = ("s3", "freeze", "twins", "clock", "stranger", "deployment")
+SHARES = {"freeze": 0.5, "twins": 0.4, "clock": 0.4, "stranger": 0.5, "deployment": 0.25}
+"""How likely a job has a tag."""
+S3_EVERY = 6
+TAGS = ("s3", *SHARES)
 """What a job may have besides kills: see `draw_specs`."""
 SKEW_SECONDS = 600.0
 LATEST_SECONDS = 30.0
@@ -91,8 +94,10 @@ def draw_specs(seed: int, only: frozenset[str], places: Places) -> Iterator[list
     number = 0
     while True:
         chance = random.Random(f"{seed} {number}")
-        shares = {"s3": 0.2, "freeze": 0.5, "twins": 0.4, "clock": 0.4, "stranger": 0.5, "deployment": 0.25}
-        tags = frozenset(tag for tag in TAGS if (not only or tag in only) and chance.random() < shares[tag])
+        drawn = {tag for tag, share in SHARES.items() if chance.random() < share}
+        if number % S3_EVERY == 1:  # drawn, it may be so few of a run's jobs that no PUT comes late
+            drawn.add("s3")
+        tags = frozenset(tag for tag in TAGS if tag in drawn and (not only or tag in only))
         root, requests = places.s3 if "s3" in tags else places.local, chance.randint(10, 20)
         clock = chance.choice((-1, 1)) * chance.uniform(0.2, 1) * SKEW_SECONDS if "clock" in tags else 0.0
         yield [
