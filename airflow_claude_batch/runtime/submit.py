@@ -160,7 +160,8 @@ class SubmitStep:
             force_new=force_new,
         ) as (job, replaced):
             self._paid_before = paid_before(job.folder)
-            if not dry or has_sent(job.folder, job.ledger):  # what was sent before is to be seen
+            only_stored = dry and not has_sent(job.folder, job.ledger)  # what was sent before is to be seen
+            if not only_stored:
                 self._announce(ledger=job.ledger)
             self._keep_names(job)
             if self._when_stored is not None:
@@ -178,7 +179,7 @@ class SubmitStep:
             budgets = prepare_for_results(given, self._context, job, self._hook, warnings)
             warnings += self._spending(job, budgets).objections()
             without_asset_events(self._context)
-            if not has_sent(job.folder, job.ledger):
+            if only_stored:
                 with job.change() as ledger:
                     ledger.dry_run = True
             return Done(value=plan(job, models, warnings))
